@@ -6,13 +6,14 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: libvirt_guests
-short_description: Guests of libvirt hypervisors, with what their guest agents tell
+short_description: Guests of libvirt hypervisors, with facts from their guest agents
 version_added: 1.0.0
 description:
-  - Makes a host of each domain of one or many hypervisors, with facts that its guest agent tells as host variables, and
-    with groups by operating system, agent and state.
+  - Adds each domain of one or more hypervisors as a host, with facts from its guest agent as host variables, and with
+    groups by operating system, agent and state.
   - Its configuration is a YAML file whose name ends in C(libvirt_guests.yml) or C(libvirt_guests.yaml).
-  - Guests are asked side by side. One that keeps silent is marked, and all silent ones together cost one O(timeout).
+  - All guests are queried at the same time. Unresponsive guests are marked, and all of them together cost one
+    O(timeout).
 author:
   - The qemu.guest_agent maintainers (@qemu-guest-agent)
 extends_documentation_fragment:
@@ -21,17 +22,25 @@ extends_documentation_fragment:
 options:
   plugin:
     description:
-      - The name of this plugin, which says that the file is meant for it.
+      - The name of this plugin, which marks the file as its configuration.
     type: str
     required: true
     choices: [qemu.guest_agent.libvirt_guests]
   uris:
     description:
-      - The libvirt connections whose domains are taken, asked side by side.
-      - One that cannot be reached is a warning, and costs the others nothing. If none can be reached, that is an error.
+      - The libvirt connection URIs of the hypervisors. All are queried at the same time.
+      - If a hypervisor cannot be reached, there is a warning, and the others are not delayed. If none can be reached,
+        that is an error.
     type: list
     elements: str
     default: ["qemu:///system"]
+  hypervisors:
+    description:
+      - Inventory hostnames of the hypervisors, by URI from O(uris). They are the values of the host variable
+        C(hypervisor).
+      - By default, this is the host of the URI, or C(localhost) for a URI without a host.
+    type: dict
+    default: {}
   strict_hypervisors:
     description:
       - Whether it is an error if any of O(uris) cannot be reached.
@@ -39,107 +48,108 @@ options:
     default: false
   domains:
     description:
-      - Which domains to take. Each entry is a name, a UUID, or a shell pattern that names are held against; V(*) stands
-        for all of them.
-      - An entry with a leading C(!) leaves out what it names or matches; if there are only such, all others are taken.
-      - An entry that fits no domain at any of O(uris) is a warning.
-      - A guest that is named itself and cannot be asked has failed. One that a pattern matches is skipped if it does
-        not run, has no channel for an agent, or no agent that runs.
+      - The domains to include. Each entry is a name, a UUID, or a shell pattern for names; V(*) matches all domains.
+      - An entry with a leading C(!) leaves out the domains that it matches. If all entries begin with C(!), all other
+        domains are included.
+      - If an entry matches no domain at any of O(uris), there is a warning.
+      - A guest that is listed by name or UUID and cannot be queried has failed. A guest that matches a pattern is
+        skipped if it does not run, has no channel for an agent, or its agent does not run.
     type: list
     elements: str
     default: ["*"]
   exclude:
     description:
-      - What is left out however it is named. The entries are those of O(domains), without the C(!).
+      - The domains to leave out, even if they match O(domains). The entries are as in O(domains), without the C(!).
     type: list
     elements: str
     default: []
   states:
     description:
-      - The states in which a domain is taken, by libvirt's names for them.
+      - Include only domains in these states, by libvirt's names for them.
     type: list
     elements: str
     choices: [nostate, running, blocked, paused, shutdown, shutoff, crashed, pmsuspended]
     default: [nostate, running, blocked, paused, shutdown, shutoff, crashed, pmsuspended]
   gather_subset:
     description:
-      - Which facts to gather, by the names that M(qemu.guest_agent.qga_info) has for them.
-      - Without V(network) no address is known. With V(!all) no guest is asked for anything.
+      - The subsets of facts to gather, as in M(qemu.guest_agent.qga_info).
+      - Without V(network), no address is known. With V(!all), no guest is queried.
     type: list
     elements: str
     default: [min, network]
   timeout:
     description:
-      - Seconds that one exchange with an agent may take, and that a hypervisor may take to list its domains.
-      - All guests that keep silent, or take longer than a second for an answer, have this time together, and a quarter
-        of a second more for each 100 guests.
+      - Timeout in seconds for one exchange with an agent, and for a hypervisor to list its domains.
+      - All guests that do not reply within a second share this time, plus a quarter of a second for each 100 guests.
     type: float
     default: 5
   concurrency:
     description:
-      - How many guests are asked at the same time. Those that keep silent do not count. No more than 15 calls are under
-        way at one hypervisor, whatever is given here, and four more while slow guests hold those up; its daemon works
-        on 20 for all of its clients.
+      - Maximum number of guests to query at the same time. Unresponsive guests do not count.
+      - One hypervisor gets at most 15 calls at a time, and four more while slow guests block these. Its daemon handles
+        20 calls at a time for all clients.
     type: int
     default: 20
   strict_agents:
     description:
-      - Whether it is an error if a guest has failed. Guests that were skipped have not.
+      - Whether it is an error if a guest has failed. Skipped guests do not count as failed.
     type: bool
     default: false
   prefix:
     description:
-      - What the names of host variables begin with, those that make a connection excepted.
+      - Prefix for the names of host variables, except for connection variables.
     type: str
     default: qga_
   hostnames:
     description:
-      - What hosts are called. In V(name@host), the host is that of the URI, or C(localhost).
-      - Two guests never become one host. Guests that would have the same name are called C(name@URI) instead, with a
-        warning. A guest that would share that name as well is left out with a warning.
-      - A guest whose name is that of a group, or stands for this machine as V(localhost) does, is called so as well.
-      - If of several domains with one UUID one runs, and the others do not, these are definitions that stayed behind
-        when the guest was moved. They are left out with a warning.
+      - The form of hostnames. In V(name@host), the host is the URI's host, or C(localhost).
+      - Two guests never become one host. Guests with the same name are named C(name@URI) instead, with a warning. If
+        this name is not unique either, the guest is left out with a warning.
+      - A guest is also named C(name@URI) if its name is the name of a group, or means this machine, as V(localhost)
+        does.
+      - If several domains have the same UUID and only one runs, the others are definitions that a migration left on the
+        old hypervisor. They are left out with a warning.
     type: str
     choices: [name, uuid, name@host]
     default: name
   connection:
     description:
-      - How hosts are reached.
-      - V(ssh) sets C(ansible_host) to the guest's address, if one is known and allowed. A host without it is reached by
-        its name.
-      - V(qga) sets C(ansible_connection) to the connection plugin P(qemu.guest_agent.qga#connection), which reaches
-        guests through their agents and needs no network.
+      - The way to connect to hosts.
+      - V(ssh) sets C(ansible_host) to the guest's address, if one is known and allowed. Otherwise Ansible connects to
+        the hostname.
+      - V(qga) sets C(ansible_connection) to the connection plugin P(qemu.guest_agent.qga#connection), which uses the
+        guest agent and needs no network.
       - V(none) sets neither.
-      - C(ansible_qga_domain) and C(ansible_qga_uri) are set in any case. They have no effect on other connections, and
-        let C(ansible -c qemu.guest_agent.qga) reach a guest whose network does not work.
+      - C(ansible_qga_domain) and C(ansible_qga_uri) are always set. Other connections ignore them. With them,
+        C(ansible -c qemu.guest_agent.qga) can reach a guest whose network does not work.
     type: str
     choices: [ssh, qga, none]
     default: ssh
   address_family:
     description:
-      - The families that an address may be of, in order of preference. V(any) is both without preference.
+      - The allowed address families, in order of preference. V(any) allows both without preference.
     type: list
     elements: str
     choices: [ipv4, ipv6, any]
     default: [ipv4, ipv6]
   address_networks:
     description:
-      - The networks that an address may be in, in order of preference, such as V(192.0.2.0/24).
-      - Those with a leading C(!) are refused. If there are only such, all others are allowed.
-      - A guest may report any address, and any MAC address. Name the networks of your guests here, and none can send
-        you elsewhere.
+      - The allowed networks for an address, in order of preference, such as V(192.0.2.0/24).
+      - Networks with a leading C(!) are refused. If all entries begin with C(!), all other networks are allowed.
+      - A guest can report any address and any MAC address. List the networks of your guests here, so that no guest can
+        redirect connections to another network.
     type: list
     elements: str
     default: []
   address_interfaces:
     description:
-      - Shell patterns for the interfaces that an address may be of, in order of preference; C(!) as in
+      - Shell patterns for the allowed interfaces of an address, in order of preference; C(!) works as in
         O(address_networks).
-      - By default those of containers and of guests in the guest are refused, unless they have the MAC address of one
-        of the domain's own network devices, as the external switch of Hyper-V has.
-      - Patterns of your own take the place of all of these. What they refuse is refused whatever its MAC address.
-      - Of what they allow alike, interfaces with the MAC address of one of the domain's own devices are preferred.
+      - By default, interfaces of containers and nested guests are refused, unless they have the MAC address of one of
+        the domain's own network devices, as the external switch of Hyper-V does.
+      - Your own patterns replace all of these. They refuse interfaces regardless of the MAC address.
+      - If patterns give two interfaces the same preference, one with the MAC address of a device of the domain comes
+        first.
     type: list
     elements: str
     default: ["!docker*", "!br-[0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f]\
@@ -150,32 +160,33 @@ options:
               "!cilium*", "!weave*", "!antrea-*", "!ovn*", "!genev_sys_*", "!vxlan_sys_*"]
   group_by:
     description:
-      - The kinds of groups to make. An empty list makes none.
-      - V(os) is the system's ID, V(os_version) that and its version, V(agent) is the agent's kind, V(status) its
-        status, V(state) is the domain's state, and V(uri) its hypervisor.
-      - The agent of a system without C(/etc/os-release) returns no ID. The ID is then derived from the system's name,
-        or from what its kernel reports. V(freebsd) is an example.
+      - The kinds of groups to create. An empty list creates none.
+      - V(os) is the system's ID, V(os_version) the ID and the version, V(agent) the agent's kind, V(status) the agent's
+        status, V(state) the domain's state, and V(uri) its hypervisor.
+      - The agent of a system without C(/etc/os-release) returns no ID. The ID is then derived from the name of the
+        system or its kernel. V(freebsd) is an example.
+      - An unknown value makes no group, such as the version C(N/A) that an agent reports for a new version of Windows.
     type: list
     elements: str
     choices: [os, os_version, agent, status, state, uri]
     default: [os, os_version, agent, status, state, uri]
   group_prefix:
     description:
-      - What the names of these groups begin with. The kind and the value follow, as in C(qga_os_debian).
+      - Prefix for the names of these groups. The kind and the value follow, as in C(qga_os_debian).
     type: str
     default: qga_
   filters:
     description:
-      - Which guests to take, by conditions on their variables. The first one that is true decides; without any, a guest
-        is taken.
-      - A condition that fails is not true, unless O(strict) makes it an error. So does one on facts of a guest that has
-        told none.
+      - Conditions on the variables of guests, to include or to leave out guests. The first condition that is true
+        decides. If none is true, the guest is included.
+      - A condition that fails, such as one on facts of a guest without facts, is not true. With O(strict), it is an
+        error.
     type: list
     elements: dict
     suboptions:
       include:
         description:
-          - A condition, or V(true). Guests that meet it are taken.
+          - A condition, or V(true). Guests that meet it are included.
         type: raw
       exclude:
         description:
@@ -185,35 +196,37 @@ options:
 requirements:
   - libvirt-python on the machine where Ansible runs
 notes:
-  - C(ansible_host), and the variable C(address) behind O(prefix), is chosen from what the guest tells of its network.
-    Loopback, link-local, multicast, reserved and unspecified addresses are never taken.
-    Of those that are allowed, the order of O(address_networks) counts most, then that of O(address_interfaces), then
-    whether the interface has the MAC address of one of the domain's network devices, then the order of
-    O(address_family), then that of the devices in the domain's definition, then the guest's own order of interfaces and
-    addresses.
-  - Beside the facts of M(qemu.guest_agent.qga_info), hosts have the variables C(name), C(uuid), C(uri),
-    C(state), C(agent_status), which is V(ok), V(skipped) or V(failed), and, unless it is V(ok), C(error) with C(code),
-    C(message) and C(hint), all behind O(prefix).
-  - What guests tell is never taken for a template, whether it was just told or comes from the cache.
-  - Only what was asked is cached, and only if every hypervisor was reached; the rest is made anew from it.
+  - C(ansible_host) and the variable C(address) are chosen from the network facts of the guest. Loopback, link-local,
+    multicast, reserved and unspecified addresses are never chosen. Allowed addresses are compared by the order of
+    O(address_networks), then by the order of O(address_interfaces), then by whether the interface has the MAC address
+    of one of the domain's network devices, then by the order of O(address_family), then by the order of the devices in
+    the domain's definition, then by the guest's own order of interfaces and addresses.
+  - Besides the facts of M(qemu.guest_agent.qga_info), hosts have the variables C(name), C(uuid), C(uri),
+    C(hypervisor), C(local_uri), C(state), C(agent_status), which is V(ok), V(skipped) or V(failed), and, unless it is
+    V(ok), C(error) with C(code), C(message) and C(hint). All these names begin with O(prefix).
+  - C(hypervisor) is the host to delegate tasks to that use modules of this collection on the guest. C(local_uri) is the
+    libvirt URI for O(qemu.guest_agent.qga_info#module:uri) on that host.
+  - Text from guests is never treated as a template, neither directly nor from the cache.
+  - The cache keeps the replies of hypervisors and guests, and only if every hypervisor was reached. Hosts, groups and
+    variables are created from it each time.
 seealso:
   - module: qemu.guest_agent.qga_info
   - plugin: qemu.guest_agent.qga
     plugin_type: connection
-    description: Reaches these guests without a network.
+    description: Connects to these guests without a network.
   - plugin: ansible.builtin.constructed
     plugin_type: inventory
-    description: What O(compose), O(groups) and O(keyed_groups) can do.
+    description: Describes O(compose), O(groups) and O(keyed_groups).
   - ref: ansible_collections.qemu.guest_agent.docsite.inventory
-    description: Inventories of fleets, and what is to be thought of with them.
+    description: A guide to facts and inventories of guests.
 """
 
 EXAMPLES = r"""
-# All guests of this machine, reached by SSH at the addresses that they tell
+# All guests of this machine, with SSH to the addresses that they report
 plugin: qemu.guest_agent.libvirt_guests
 
 ---
-# Running guests of two hypervisors but databases, reached without a network
+# Running guests of two hypervisors, except databases, without a network
 plugin: qemu.guest_agent.libvirt_guests
 uris:
   - qemu+ssh://root@hv1/system
@@ -224,7 +237,7 @@ states: [running]
 connection: qga
 
 ---
-# Addresses of one network alone, Debian alone, groups by the first label of the name, and a cache of ten minutes
+# Only addresses of one network, only Debian, groups by the first part of the name, and a cache for ten minutes
 plugin: qemu.guest_agent.libvirt_guests
 address_networks: [10.20.0.0/16]
 address_interfaces: ["en*", "eth*"]
@@ -285,7 +298,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):  # type: i
             is_strict = self.get_option("strict")
             hosts, warnings = hosts_of(found.guests, settings, inventory.groups, self._compose, is_strict)
         except QgaError as error:
-            # ansible-core 2.19 would say it twice, the second time without the hint.
+            # With a cause, ansible-core 2.19 would print the message twice, the second time without the hint.
             raise AnsibleParserError(sentence(error)) from None
         for warning in (*found.warnings, *([] if problem is None else [f"{problem.message}."]), *warnings):
             self.display.warning(visible(warning[:1].upper() + warning[1:], _LONGEST_WARNING))
@@ -306,8 +319,8 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):  # type: i
     def _populate(self, hosts: Sequence[Host], settings: Settings, is_strict: bool) -> None:
         """Add the hosts and their groups.
 
-        A guest may return what makes a group of the name of another guest, and Ansible looks for groups first wherever
-        it is given a name. So all is done by steps, and groups that guests can name come last.
+        A guest's facts can create a group with the name of another guest, and Ansible looks up groups before hosts. So
+        hosts and variables come first, and groups that guests can name come last.
         """
         for host in hosts:
             self.inventory.add_host(host.name)

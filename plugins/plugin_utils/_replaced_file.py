@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A file of the controller that takes the place of the one at its path when it is whole."""
+"""Atomic replacement of a file on the controller: the new file takes its path when it is complete."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from typing import BinaryIO, Iterator
 
 @contextmanager
 def replaced(path: str) -> Iterator[BinaryIO]:
-    """Open a file for writing, with the mode and owner of the one that it replaces. Links are followed.
+    """Open a file for writing, with the mode and owner of the file that it replaces. Links are followed.
 
-    What cannot be replaced is written to: a device, a file with several names, or one in a directory that takes no new
-    file.
+    A device, a file with several hard links, or a file in a directory that is not writable cannot be replaced; it is
+    overwritten.
 
-    :raises OSError: it cannot be written; what was there before is left as it was, if it was to be replaced
+    :raises OSError: it cannot be written; a file that was to be replaced is unchanged
     """
     path = os.path.realpath(path)
     try:
         found = os.stat(path)
     except FileNotFoundError:
         found = None
-    new = _new_beside(path, found)
+    new = _open_temporary(path, found)
     if new is None:
         with open(path, "wb") as file:
             yield file
@@ -46,10 +46,10 @@ def replaced(path: str) -> Iterator[BinaryIO]:
         raise
 
 
-def _new_beside(path: str, found: os.stat_result | None) -> BinaryIO | None:
-    """Open a new file in the same directory, with the mode that the umask leaves it, or private until it is alike.
+def _open_temporary(path: str, found: os.stat_result | None) -> BinaryIO | None:
+    """Open a new file in the same directory, or return None if the existing file cannot be replaced.
 
-    None: the one that was found is not to be replaced.
+    The new file has the mode by the umask; if it is to replace a file, it is private until it gets that file's mode.
     """
     if found is not None and (not stat.S_ISREG(found.st_mode) or found.st_nlink > 1):
         return None

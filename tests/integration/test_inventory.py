@@ -1,6 +1,6 @@
-"""The inventory plugin in ansible-inventory and ansible, on every ansible-core that is supported.
+"""The inventory plugin in ansible-inventory and ansible, with every supported ansible-core and a fake libvirt.
 
-libvirt is stood in for. A run costs a second or two, so the tests share some.
+A run takes a second or two, so tests share some runs.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def core(request: pytest.FixtureRequest) -> str:
 
 
 def inventory(directory: Path, *arguments: str, core: str = NEWEST, **options: Any) -> InventoryRun:
-    """Of the two hypervisors, unless the options say otherwise."""
+    """Run an inventory of the two hypervisors, unless the options change that."""
     source = configured(directory, **{"uris": [HERE, THERE], "timeout": 1.0, **options})
     return run_inventory(source, lay_out(directory / "stand-in", two_hypervisors), *arguments, core=core)
 
@@ -50,7 +50,7 @@ def cached_in(directory: Path) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def run(core: str, tmp_path_factory: pytest.TempPathFactory) -> InventoryRun:
-    """With everything that users may make of facts."""
+    """Run an inventory with composed variables, groups and filters."""
     return inventory(
         tmp_path_factory.mktemp("made"),
         core=core,
@@ -64,7 +64,7 @@ def run(core: str, tmp_path_factory: pytest.TempPathFactory) -> InventoryRun:
 
 
 class TestAnInventory:
-    def test_every_domain_is_a_host_with_its_place_and_state(self, run: InventoryRun) -> None:
+    def test_every_domain_is_a_host_with_its_hypervisor_and_state(self, run: InventoryRun) -> None:
         hosts = run.hosts
         assert {name: (each["qga_state"], each["qga_agent_status"]) for name, each in hosts.items()} == {
             **dict.fromkeys((f"web1@{HERE}", f"web1@{THERE}", "web2", "lonely"), ("running", "ok")),
@@ -73,13 +73,16 @@ class TestAnInventory:
             "off": ("shutoff", "skipped"),
         }
         assert (hosts["web2"]["qga_uri"], hosts["web2"]["qga_uuid"]) == (HERE, uuid_of("web2"))
+        assert {each["qga_local_uri"] for each in hosts.values()} == {HERE}
+        assert hosts["web2"]["qga_hypervisor"] == "localhost"
+        assert hosts[f"web1@{THERE}"]["qga_hypervisor"] == "hv2"
         assert {name: each["qga_error"]["code"] for name, each in hosts.items() if "qga_error" in each} == {
             "silent": "unresponsive",
             "agentless": "not_connected",
             "off": "not_running",
         }
 
-    def test_facts_have_the_names_of_qga_info_and_the_address_can_be_reached(self, run: InventoryRun) -> None:
+    def test_facts_are_named_as_in_qga_info_and_a_reachable_address_is_chosen(self, run: InventoryRun) -> None:
         web2 = run.hosts["web2"]
         assert web2["qga_hostname"] == "web2.example"
         assert web2["qga_os"] == {"id": "fedora", "version_id": "41"}
@@ -89,7 +92,7 @@ class TestAnInventory:
         assert "ansible_connection" not in web2
         assert not {name for name in ("lonely", "silent", "off") if "ansible_host" in run.hosts[name]}
 
-    def test_there_are_groups_by_facts_and_users_make_more_of_them(self, run: InventoryRun) -> None:
+    def test_facts_make_groups_and_composed_groups(self, run: InventoryRun) -> None:
         assert run.group("qga_os_version_fedora_41") == {"web2"}
         assert run.group("qga_agent_stock") == run.group("qga_status_ok")
         assert run.group("qga_uri_qemu_tls___hv2_system") == {f"web1@{THERE}"}
@@ -102,15 +105,13 @@ class TestAnInventory:
 
     def test_warnings_are_sentences(self, run: InventoryRun) -> None:
         assert run.status == 0
-        assert "Of 1 of 8 guests the agent told nothing: silent (unresponsive)." in run.said
-        assert f"The host name web1 is not free for one domain alone; at {THERE} it is web1@{THERE}" in run.said
+        assert "1 of 8 guests returned no facts: silent (unresponsive)." in run.said
+        assert f"The hostname 'web1' is not unique; the domain at {THERE} is named 'web1@{THERE}'" in run.said
         assert f"The guests of {NOWHERE} are missing: cannot connect" in run.said
 
 
 class TestOptions:
-    def test_addresses_on_the_network_of_the_host_and_systems_without_an_id_are_known_also_from_the_cache(
-        self, tmp_path: Path
-    ) -> None:
+    def test_cached_listings_give_the_same_addresses_and_groups(self, tmp_path: Path) -> None:
         source = configured(tmp_path, **cached_in(tmp_path))
         first = run_inventory(source, lay_out(tmp_path / "stand-in", in_the_field))
         assert {name: each["ansible_host"] for name, each in first.hosts.items() if name not in ("freebsd", "old")} == {
@@ -134,7 +135,7 @@ class TestOptions:
         ],
         ids=["ssh", "none", "qga", "blanks", "another address", "a dash", "by uuid"],
     )
-    def test_a_host_can_be_reached_through_its_agent_whatever_was_chosen(
+    def test_a_host_can_be_reached_through_its_agent_with_any_connection_option(
         self, core: str, tmp_path: Path, name: str, uri: str, options: dict[str, Any]
     ) -> None:
         source = configured(tmp_path, uris=[uri], compose={"ansible_host": "qga_address"}, **options)
@@ -154,12 +155,12 @@ class TestOptions:
     @pytest.mark.parametrize(
         ("options", "sentence"),
         [
-            ({"exlude": ["web1"]}, "There is no option exlude [invalid_option]. Did you mean exclude?"),
+            ({"exlude": ["web1"]}, "There is no option 'exlude' [invalid_option]. Did you mean exclude?"),
             ({"timeout": 0}, "Timeout is 0.0 s [invalid_option]. Choose between 0.05 and 86400 s."),
             ({"address_family": ["ipv5"]}, "address_family"),  # Ansible checks choices by itself
             (
                 {"strict_agents": True},
-                "Of 1 of 8 guests the agent told nothing: silent (unresponsive) [guests_failed].",
+                "1 of 8 guests returned no facts: silent (unresponsive) [guests_failed].",
             ),
             (
                 {"filters": [{"include": "qga_os.id == 'fedora'"}], "strict": True},
@@ -179,7 +180,7 @@ class TestOptions:
 
 
 def with_codes_of_errors(run: InventoryRun) -> dict[str, dict[str, Any]]:
-    """In place of errors: their words depend on whether libvirt or the plugin is quicker to give up a silent guest."""
+    """Replace errors by their codes: the text depends on whether libvirt or the plugin times out first."""
     return {name: {**each, "qga_error": each.get("qga_error", {}).get("code")} for name, each in run.hosts.items()}
 
 
@@ -192,17 +193,17 @@ class TestCache:
         first = inventory(tmp_path, core=core, **cached_in(tmp_path))
         second = again()
         assert (second.status, second.hosts, second.said) == (0, first.hosts, first.said)
-        # What is made of it may change.
+        # Variables are derived from it each time.
         assert again(prefix="vm_").hosts["web2"]["vm_hostname"] == "web2.example"
-        # Another question has another answer; and a new one can be had.
+        # Another query, and a flushed cache, query the hypervisors again.
         assert again(domains=["web2"]).status != 0
         assert again("--list", "--flush-cache").status != 0
 
-    def test_an_incomplete_listing_is_not_kept(self, core: str, tmp_path: Path) -> None:
+    def test_an_incomplete_listing_is_not_cached(self, core: str, tmp_path: Path) -> None:
         inventory(tmp_path, core=core, uris=[HERE, NOWHERE], **cached_in(tmp_path))
         assert not list((tmp_path / "cache").glob("*"))
 
-    def test_a_cache_with_anything_else_in_it_is_not_read(self, core: str, tmp_path: Path) -> None:
+    def test_a_cache_with_invalid_content_is_not_read(self, core: str, tmp_path: Path) -> None:
         first = inventory(tmp_path, core=core, **cached_in(tmp_path))
         (kept,) = (tmp_path / "cache").glob("*")
         kept.write_text(re.sub(r'"running"', '"{{ 6 * 7 }}"', kept.read_text()))

@@ -1,6 +1,6 @@
-"""Inventories of guests whose words are bait: none is carried out, wherever it is shown, joined or kept.
+"""Inventories of guests that report templates and terminal commands as bait: none is executed, however it is used.
 
-That the bait would be taken where a text is trusted is shown by test_untrusted_text.py.
+test_untrusted_text.py shows that the same bait is executed if the text is trusted.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ MADE: dict[str, Any] = {
         "first": "qga_network[0].name",
         "listed": "qga_os.id.split(' ')",
     },
-    "groups": {"told": "qga_hostname is defined", "bait": "'lookup' in qga_hostname"},
+    "groups": {"reported": "qga_hostname is defined", "bait": "'lookup' in qga_hostname"},
     "keyed_groups": [
         {"key": "qga_hostname", "prefix": "host"},
         {"key": "qga_os.id", "separator": "", "parent_group": "systems"},
@@ -42,9 +42,7 @@ MADE: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Acted:
-    """What one ansible-core made of the guests' words: lists, of which the first is of what they told and the others
-    are of what was kept of it, and plays.
-    """
+    """The runs of one ansible-core: inventory lists, of which only the first is not from the cache, and plays."""
 
     directory: Path
     is_inert: bool
@@ -55,18 +53,20 @@ class Acted:
 NAMED = ("expression", "headerinoneline", "nested", "json")
 
 # All but what is the same for all hosts, such as the groups, which would make it long.
-TOLD = ("qga_name", "qga_hostname", "qga_os", "qga_network", "qga_error", "qga_errors", "system", "joined", "lists")
+SHOWN = ("qga_name", "qga_hostname", "qga_os", "qga_network", "qga_error", "qga_errors", "system", "joined", "lists")
 
 
 def show(directory: Path) -> Path:
-    """A playbook that shows what there is of hosts, joins it, and fills in a template."""
-    told = f"hostvars[item] | dict2items | selectattr('key', 'in', {list(TOLD)})"
+    """Write a playbook that shows and joins the variables of hosts, and uses them in a template."""
+    shown = f"hostvars[item] | dict2items | selectattr('key', 'in', {list(SHOWN)})"
     loop = {"loop": "{{ groups['all'] }}", "loop_control": {"label": ""}}
     kept = "{{ groups['all'] | map('extract', hostvars, 'qga_os') | select('defined') | list }}"
-    in_each = "{% for item in groups['all'] %}{{ " + told + " }}{{ hostvars[item].qga_hostname | default }}{% endfor %}"
+    in_each = (
+        "{% for item in groups['all'] %}{{ " + shown + " }}{{ hostvars[item].qga_hostname | default }}{% endfor %}"
+    )
     (directory / "all.j2").write_text(in_each + "\n{{ kept }}\n", encoding="utf-8")
     here = [
-        {"name": "Show each", "ansible.builtin.debug": {"msg": "{{ " + told + " }}"}, **loop},
+        {"name": "Show each", "ansible.builtin.debug": {"msg": "{{ " + shown + " }}"}, **loop},
         {"name": "Show its name", "ansible.builtin.debug": {"msg": "{{ item }} {{ hostvars[item].joined | default }}"}}
         | loop,
         {"name": "Keep", "ansible.builtin.set_fact": {"kept": kept}},
@@ -119,55 +119,57 @@ def done(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 
 class TestBait:
-    def test_no_word_of_a_guest_is_carried_out(self, done: Acted) -> None:
+    def test_no_text_of_a_guest_is_executed(self, done: Acted) -> None:
         assert [path.name for path in (done.directory / "canaries").iterdir()] == []
 
-    def test_no_run_fails_by_it(self, done: Acted) -> None:
+    def test_no_run_fails_because_of_it(self, done: Acted) -> None:
         assert [run.status for run in done.lists] == [0] * len(done.lists), done.lists[0].said
         for run in done.plays:
             assert run.status == 0, run.output[-3000:]
             assert {task.outcome for task in run.tasks} == {"ok"}
 
-    def test_a_terminal_is_sent_nothing_that_it_would_obey(self, done: Acted) -> None:
+    def test_a_terminal_gets_no_commands(self, done: Acted) -> None:
         for text in (*(run.output + run.said for run in done.lists), *(run.output for run in done.plays)):
             assert commands_in(text) == []
 
     def test_groups_have_names_of_letters_digits_and_underscores(self, done: Acted) -> None:
         run = done.lists[0]
-        # Ansible takes any letters.
+        # Ansible allows all letters of Unicode.
         assert {name for name in run.groups if not re.fullmatch(r"\w+", name)} == set()
         assert run.group("bait")
         assert any("lookup" in name for name in run.groups)
 
-    def test_each_word_is_there_as_text(self, done: Acted) -> None:
+    def test_each_text_is_kept_as_text(self, done: Acted) -> None:
         hosts = done.lists[0].hosts
         for name, text in baits(done.directory / "canaries").items():
             if name == "surrogates":
                 continue
-            told = hosts[f"telling-{name}"]
-            assert told["qga_errors"] == {}
-            assert told["qga_hostname"] == told["qga_os"]["id"] == told["qga_network"][0]["name"]
-            assert not done.is_inert or told["qga_hostname"] == visible(text, 4096)
-            assert "ansible_host" not in told
-            assert "qga_address" not in told
-            assert told["system"] == told["qga_os"]
+            host = hosts[f"telling-{name}"]
+            assert host["qga_errors"] == {}
+            assert host["qga_hostname"] == host["qga_os"]["id"] == host["qga_network"][0]["name"]
+            assert not done.is_inert or host["qga_hostname"] == visible(text, 4096)
+            assert "ansible_host" not in host
+            assert "qga_address" not in host
+            assert host["system"] == host["qga_os"]
             if name not in ("list", "dict", "json", "empty", "unbalanced"):
-                assert told["first"] == told["qga_hostname"]
+                assert host["first"] == host["qga_hostname"]
         assert ("{{ lookup" in hosts["telling-expression"]["qga_hostname"]) is not done.is_inert
 
-    def test_the_cache_gives_back_the_same(self, done: Acted) -> None:
-        told, kept = done.lists[:2]
-        # Before ansible-core 2.19, its caches sort what they keep.
-        assert kept.hosts == told.hosts
-        assert {name: kept.group(name) for name in kept.groups} == {name: told.group(name) for name in told.groups}
+    def test_the_cache_returns_the_same_hosts_and_groups(self, done: Acted) -> None:
+        queried, cached = done.lists[:2]
+        # Before ansible-core 2.19, its caches sort their content.
+        assert cached.hosts == queried.hosts
+        assert {name: cached.group(name) for name in cached.groups} == {
+            name: queried.group(name) for name in queried.groups
+        }
 
-    def test_only_an_address_is_taken_for_one(self, done: Acted) -> None:
+    def test_only_a_valid_address_is_chosen(self, done: Acted) -> None:
         assert done.lists[0].hosts["addressed"]["qga_address"] == "10.1.0.9"
 
-    def test_no_variable_has_a_name_that_ansible_obeys(self, done: Acted) -> None:
+    def test_no_fact_sets_a_connection_variable(self, done: Acted) -> None:
         for key in KEYS:
             named = {name for name in _keys(done.lists[0].hosts[f"keyed-{key}"]) if "ansible" in name.lower()}
-            assert named == {"ansible_qga_domain", "ansible_qga_uri"}  # which no guest has a part in
+            assert named == {"ansible_qga_domain", "ansible_qga_uri"}  # the plugin sets these
 
 
 def _keys(value: Any) -> set[str]:

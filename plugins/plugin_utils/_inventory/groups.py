@@ -4,7 +4,7 @@
 
 """The groups that a guest belongs to, by kind.
 
-Each has its kind in its name, so a guest that lies about its system only gets into another group of systems.
+The kind is part of a group's name, so a guest with a false system only gets into another group of systems.
 """
 
 from __future__ import annotations
@@ -14,13 +14,16 @@ from typing import Callable, Iterable, Iterator, Mapping, NamedTuple, Pattern
 
 from .listing import ListedGuest
 
-# Characters of a guest's own in the name of a group.
+# Characters from a guest in the name of a group.
 _LONGEST = 100
 
+# qemu-ga returns this for a version of Windows that it does not know (ga_get_win_name, qga/commands-win32.c, QEMU
+# 10.0.13).
+_UNKNOWN = "N/A"
 
-# The IDs of systems without /etc/os-release, by the start of ``uname -v``: qemu-ga returns only what uname prints there
-# (qmp_guest_get_osinfo, qga/commands-posix.c, QEMU 10.0.13). That of Linux starts with a number sign, an escape here
-# (``_untrusted.py``).
+# The IDs of systems without /etc/os-release, by the start of ``uname -v``: there, qemu-ga returns only the output of
+# uname (qmp_guest_get_osinfo, qga/commands-posix.c, QEMU 10.0.13). That of Linux starts with a number sign, which is
+# escaped here (``_untrusted.py``).
 _KERNELS: tuple[tuple[Pattern[str], str], ...] = (
     (re.compile(r"(?:#|\\x23)\d"), "linux"),  # the default of os-release(5)
     (re.compile(r"FreeBSD\b"), "freebsd"),
@@ -30,16 +33,16 @@ _KERNELS: tuple[tuple[Pattern[str], str], ...] = (
     (re.compile(r"Darwin\b"), "darwin"),
 )
 
-# Systems whose version is that of their kernel.
-_OF_ONE_RELEASE = ("freebsd", "netbsd", "dragonfly", "openbsd")
+# Systems whose version is the kernel's version.
+_VERSIONED_BY_KERNEL = ("freebsd", "netbsd", "dragonfly", "openbsd")
 
 _RELEASE = re.compile(r"\d+(?:\.\d+)*")
 _NAME = re.compile(r"[^\W\d_][^\d]*?(?=\s+\S*\d|\s*\Z)")  # without the version after it
-_NO_PART_OF_AN_ID = re.compile(r"[^a-z0-9._-]+")  # os-release(5)
+_NOT_ID_CHARACTERS = re.compile(r"[^a-z0-9._-]+")  # os-release(5)
 
 
 class _System(NamedTuple):
-    """A system's ID and version, as ``/etc/os-release`` has them or would have them; empty: not known."""
+    """A system's ID and version as in ``/etc/os-release``, or empty if unknown."""
 
     id: str
     version: str
@@ -47,14 +50,14 @@ class _System(NamedTuple):
 
 def _system(guest: ListedGuest) -> _System:
     facts = guest.facts.get("os") or {}
-    texts = {name: text for name, text in facts.items() if isinstance(text, str)}
+    texts = {name: text for name, text in facts.items() if isinstance(text, str) and text.strip() not in ("", _UNKNOWN)}
     if texts.get("id"):
         return _System(texts["id"], texts.get("version_id", ""))
     kernel = next((name for form, name in _KERNELS if form.match(texts.get("kernel_version", ""))), "")
     name = _NAME.match((texts.get("name") or texts.get("pretty_name", ""))[:_LONGEST])
-    named = _NO_PART_OF_AN_ID.sub("_", name.group().lower()).strip("_") if name else ""
+    named = _NOT_ID_CHARACTERS.sub("_", name.group().lower()).strip("_") if name else ""
     found = named or kernel
-    release = _RELEASE.match(texts.get("kernel_release", "")) if found in _OF_ONE_RELEASE else None
+    release = _RELEASE.match(texts.get("kernel_release", "")) if found in _VERSIONED_BY_KERNEL else None
     return _System(found, texts.get("version_id") or (release.group() if release else ""))
 
 
@@ -62,7 +65,7 @@ def _joined(*parts: str) -> str:
     return "_".join(part[:_LONGEST] for part in parts) if all(parts) else ""
 
 
-# What follows the kind in the name of the group; nothing: the guest is in none.
+# The value that follows the kind in the group's name. An empty value makes no group.
 KINDS: Mapping[str, Callable[[ListedGuest], str]] = {
     "os": lambda guest: _joined(_system(guest).id),
     "os_version": lambda guest: _joined(*_system(guest)),
@@ -74,7 +77,7 @@ KINDS: Mapping[str, Callable[[ListedGuest], str]] = {
 
 
 def groups_of(guest: ListedGuest, kinds: Iterable[str], prefix: str) -> Iterator[str]:
-    """The names, with whatever characters the guest told."""
+    """Yield the names of the groups. They can contain any characters that the guest reported."""
     for kind in kinds:
         value = KINDS[kind](guest)
         if value:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Making hosts of the listed guests: their variables, and which of them the filters leave."""
+"""Hosts from listed guests: their variables, and the filters that leave guests out."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from .._untrusted import untrusted
 from .listing import ListedGuest
 from .names import LONGEST, name_hosts
 from .options import CONNECTIONS, Filter, Settings
+from .uris import host_of, local_uri
 
-# The value of an expression with these variables; it may raise whatever it likes.
+# Returns the value of an expression with these variables, or raises any exception.
 Evaluate = Callable[[str, Mapping[str, Any]], Any]
 
 
@@ -31,8 +32,8 @@ class Host(NamedTuple):
 def hosts_of(
     guests: Sequence[ListedGuest], settings: Settings, groups: Iterable[str], evaluate: Evaluate, is_strict: bool
 ) -> tuple[list[Host], list[str]]:
-    """The hosts that the filters leave, and warnings. ``groups`` are names of groups: Ansible would give the variables
-    of a host of such a name to the group.
+    """Return the hosts that pass the filters, and warnings. ``groups`` are names of groups: Ansible would set the
+    variables of a host with such a name on the group.
 
     :raises InvalidOptionError: a filter fails, and ``is_strict``
     """
@@ -42,16 +43,18 @@ def hosts_of(
         if name is None:
             continue
         variables = variables_of(guest, settings)
-        if is_taken(settings.filters, {**variables, "inventory_hostname": name}, evaluate, is_strict):
+        if passes_filters(settings.filters, {**variables, "inventory_hostname": name}, evaluate, is_strict):
             hosts.append(Host(name, guest, variables))
     return hosts, warnings
 
 
 def variables_of(guest: ListedGuest, settings: Settings) -> dict[str, Any]:
-    """The variables by name. The guest's own words are untrusted; its address is in this machine's own form."""
+    """Return a guest's variables by name. Its own facts are marked as untrusted; its address was parsed here."""
     address = settings.address.choose(guest.facts.get("network"), guest.macs)
     known: dict[str, Any] = {
         "uri": guest.uri,
+        "hypervisor": settings.hypervisors.get(guest.uri) or host_of(guest.uri),
+        "local_uri": local_uri(guest.uri),
         "uuid": guest.uuid,
         "name": untrusted(visible(guest.name, LONGEST)),
         "state": guest.state,
@@ -61,20 +64,22 @@ def variables_of(guest: ListedGuest, settings: Settings) -> dict[str, Any]:
         known["address"] = address
     if guest.error is not None:
         known["error"] = untrusted(guest.error)
-    # What is known here goes before what the guest reports, whatever an agent may be made to report one day.
+    # These names take precedence over facts, whatever an agent may report in the future.
     reported = {name: untrusted(value) for name, value in guest.facts.items() if name not in known}
     return {
         **{f"{settings.prefix}{name}": value for name, value in {**reported, **known}.items()},
-        # Whatever the connection: `-c` on the command line may choose the plugin that reads these.
+        # For any connection: `-c` on the command line can select the plugin that reads these.
         "ansible_qga_domain": guest.uuid,
         "ansible_qga_uri": guest.uri,
         **CONNECTIONS[settings.connection](address),
     }
 
 
-def is_taken(filters: Iterable[Filter], variables: Mapping[str, Any], evaluate: Evaluate, is_strict: bool) -> bool:
-    """Whether the filters take the host with these variables: the first whose condition is true decides. One that no
-    filter is about is taken.
+def passes_filters(
+    filters: Iterable[Filter], variables: Mapping[str, Any], evaluate: Evaluate, is_strict: bool
+) -> bool:
+    """Return whether a host with these variables is included: the first filter whose condition is true decides. Without
+    one, the host is included.
 
     A condition that fails, as it does for a guest without facts, is not true.
 
@@ -84,12 +89,12 @@ def is_taken(filters: Iterable[Filter], variables: Mapping[str, Any], evaluate: 
         try:
             condition = each.condition
             is_true = boolean(condition if isinstance(condition, bool) else evaluate(condition, variables))
-        except Exception as error:  # pylint: disable=broad-exception-caught  # whatever an expression may raise
+        except Exception as error:  # pylint: disable=broad-exception-caught  # an expression can raise anything
             if is_strict:
                 raise InvalidOptionError(
-                    f"the filter {each.condition!r} fails for {variables.get('inventory_hostname')}: "
+                    f"the filter {each.condition!r} fails for '{variables.get('inventory_hostname')}': "
                     f"{visible(str(error), 500)}",
-                    "Correct it, test what may be missing with `is defined`, or leave out strict.",
+                    "Correct it, test optional facts with `is defined`, or do not set strict.",
                 ) from error
             continue
         if is_true:

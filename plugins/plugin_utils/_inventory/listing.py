@@ -2,10 +2,10 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Listing the guests of one or many hypervisors: which there are, in which state, with the facts of their agents.
+"""Lists the guests of one or more hypervisors, with their states and the facts from their agents.
 
-A hypervisor that cannot be reached hides none of the others' guests, and all guests that keep silent cost no more than
-one time limit. The listing can be kept in a cache of Ansible's, and is read back without trusting what is read.
+A hypervisor that cannot be reached does not hide other guests, and all unresponsive guests together cost one timeout.
+Ansible's cache can keep the listing; it is validated when it is read back.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ STATES = STATE_NAMES
 
 STATUSES = ("ok", "skipped", "failed")
 
-# Of the form that is kept. Another one is not read.
+# The version of the cached form. Other versions are not read.
 _VERSION = 1
 
-# For silent guests in all, beside one time limit. They wait while the others are asked, which takes longer if there are
-# more of them.
+# Added to the timeout for all unresponsive guests together: they wait while the others are queried, which takes longer
+# with more guests.
 _SECONDS_PER_GUEST = 0.0025
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
@@ -50,9 +50,9 @@ _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
 
 @dataclass(frozen=True)
 class Query:
-    """Which guests are asked, and for what.
+    """The selection of guests, and the facts to gather.
 
-    ``wanted`` and ``excluded`` are entries as of the modules' ``domains`` and ``exclude``. ``is_strict``: a hypervisor
+    ``wanted`` and ``excluded`` have entries as in the modules' ``domains`` and ``exclude``. ``is_strict``: a hypervisor
     that cannot be reached is an error. ``timeout`` is in seconds for each exchange.
     """
 
@@ -66,16 +66,16 @@ class Query:
     is_strict: bool = False
 
     def digest(self) -> str:
-        """A text that no other query has; fit to be part of a file's name."""
+        """Return a text that is unique for this query and can be part of a file name."""
         return hashlib.sha256(json.dumps(vars(self), sort_keys=True).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
 class ListedGuest:
-    """One domain. ``state`` is one of :data:`STATES`; ``status``, one of :data:`STATUSES`, is the agent's.
+    """One domain. ``state`` is one of :data:`STATES`; ``status`` is the agent's, one of :data:`STATUSES`.
 
-    ``facts`` are by subset name, as qga_info returns them; ``error`` is why there are none. ``macs`` are the addresses
-    of the domain's network devices, by the hypervisor's word and in its order, if ``facts`` has the guest's network.
+    ``facts`` are by subset, as qga_info returns them; without facts, ``error`` is the reason. ``macs`` are the
+    addresses of the domain's network devices in the hypervisor's order, if ``facts`` has the guest's network.
     """
 
     uri: str
@@ -90,12 +90,12 @@ class ListedGuest:
     @classmethod
     def of_dict(cls, value: Any) -> ListedGuest:
         """
-        :raises ValueError: this is not what a listing keeps of a guest
+        :raises ValueError: this is not a guest of a cached listing
         """
         if not isinstance(value, Mapping) or set(value) != set(cls.__dataclass_fields__):
-            raise ValueError("these are not the members of a guest")
+            raise ValueError("a cached guest has the wrong members")
         if not isinstance(value["macs"], list):
-            raise ValueError("the addresses of a guest are no list")
+            raise ValueError("the addresses of a cached guest are not a list")
         read = cls(**{**value, "macs": tuple(value["macs"])})
         if (
             not all(isinstance(text, str) for text in (read.uri, read.name, *read.macs))
@@ -105,7 +105,7 @@ class ListedGuest:
             or not isinstance(read.facts, Mapping)
             or not isinstance(read.error, (Mapping, type(None)))
         ):
-            raise ValueError("a member of a guest has another type")
+            raise ValueError("a member of a cached guest has the wrong type or value")
         return read
 
 
@@ -123,7 +123,7 @@ class Listing:
 
     @classmethod
     def of_dict(cls, kept: Any) -> Listing | None:
-        """The listing that was kept, in plain types; None: it is something else."""
+        """Return the cached listing in plain types, or None if the cache has anything else."""
         try:
             plain = json.loads(json.dumps(kept))
             if not isinstance(plain, Mapping) or plain.get("version") != _VERSION:
@@ -136,9 +136,9 @@ class Listing:
 
 def list_guests(query: Query) -> Listing:
     """
-    :raises InvalidOptionError: there is no subset of such a name
+    :raises InvalidOptionError: a subset does not exist
     :raises MissingLibraryError: libvirt-python is not installed
-    :raises QgaError: no hypervisor could be reached, or not all if that is required
+    :raises QgaError: no hypervisor could be reached, or with ``is_strict`` not all
     """
     work = with_macs(gathering(query.gather_subset))
     with contextlib.ExitStack() as stack:
@@ -149,33 +149,33 @@ def list_guests(query: Query) -> Listing:
         if lost and (query.is_strict or len(lost) == len(hypervisors)):
             raise next(iter(lost.values()))
         domains = {uri: each for uri, each in found.items() if not isinstance(each, QgaError)}
-        targets, warnings = _selected(query, domains)
-        results = _asked(query, hypervisors, targets, work)
+        targets, warnings = _select(query, domains)
+        results = _gather(query, hypervisors, targets, work)
     unreached = tuple(f"The guests of {uri} are missing: {error.message}. {error.hint}" for uri, error in lost.items())
     guests = tuple(_listed_guest(each, which) for each, which in zip(results, targets))
     return Listing(guests, (*unreached, *warnings), is_complete=not lost)
 
 
 def failure_of(guests: Sequence[ListedGuest]) -> GuestsFailedError | None:
-    """The error of the guests that failed, in one sentence; None: there is none."""
+    """Return one error for all guests that failed, or None if no guest failed."""
     bad = [(guest.name, (guest.error or {}).get("code", "")) for guest in guests if guest.status == "failed"]
     if not bad:
         return None
     return GuestsFailedError(
-        f"of {len(bad)} of {len(guests)} guests the agent told nothing: {listed(bad)}",
-        "Look at their agents, or leave out strict_agents to have such guests without facts.",
+        f"{len(bad)} of {len(guests)} guests returned no facts: {listed(bad)}",
+        "Check their agents, or do not set strict_agents, to include such guests without facts.",
     )
 
 
 def _domains_of(hypervisors: Mapping[str, Hypervisor], timeout: float) -> Mapping[str, tuple[Domain, ...] | QgaError]:
-    """By URI, or why it cannot be asked; they are asked side by side."""
+    """Return the domains by URI, or the error of a hypervisor. All hypervisors are queried at the same time."""
 
     async def list_one(hypervisor: Hypervisor) -> tuple[Domain, ...] | QgaError:
         try:
             return await list_domains(hypervisor.lines[0], timeout)
         except QgaError as error:
             return detached(error)
-        except Exception as error:  # pylint: disable=broad-exception-caught  # it is not the others' trouble
+        except Exception as error:  # pylint: disable=broad-exception-caught  # other hypervisors continue
             return internal_error(error)
 
     found: dict[int, tuple[Domain, ...] | QgaError] = {}
@@ -195,7 +195,7 @@ class _Target(NamedTuple):
         return state_name(self.domain.state)
 
 
-def _selected(query: Query, by_uri: Mapping[str, Sequence[Domain]]) -> tuple[tuple[_Target, ...], tuple[str, ...]]:
+def _select(query: Query, by_uri: Mapping[str, Sequence[Domain]]) -> tuple[tuple[_Target, ...], tuple[str, ...]]:
     stale, warnings = _stale_definitions(by_uri)
     found: list[_Target] = []
     missed: list[set[str]] = []
@@ -210,10 +210,10 @@ def _selected(query: Query, by_uri: Mapping[str, Sequence[Domain]]) -> tuple[tup
         ]
         missed.append({*selection.unmatched, *(each.name for each in selection.guests if each.candidate is None)})
         repeated.update(dict.fromkeys(selection.repeated))
-    # What one hypervisor does not have, another one may.
+    # An entry that matches nothing at one hypervisor may match at another one.
     for entry in [entry for entry in query.wanted if all(entry in each for each in missed)]:
-        warnings.append(f"The entry {entry} of domains fits no domain at {', '.join(by_uri)}.")
-    warnings += [f"{name} is named more than once in domains; it is one host." for name in repeated]
+        warnings.append(f"The entry '{entry}' of domains matches no domain at {', '.join(by_uri)}.")
+    warnings += [f"'{name}' is listed more than once in domains; it becomes one host." for name in repeated]
     return (
         tuple(each for each in found if (each.uri, each.domain.uuid) not in stale and each.state in query.states),
         tuple(warnings),
@@ -221,7 +221,9 @@ def _selected(query: Query, by_uri: Mapping[str, Sequence[Domain]]) -> tuple[tup
 
 
 def _stale_definitions(by_uri: Mapping[str, Sequence[Domain]]) -> tuple[set[tuple[str, str]], list[str]]:
-    """Definitions that stayed where their guest was moved from: of the same UUID, one runs and others do not."""
+    """Return the definitions that a migration left on the old hypervisor, and warnings: of the domains with one UUID,
+    only one runs.
+    """
     places: dict[str, list[tuple[str, Domain]]] = {}
     for uri, domains in by_uri.items():
         for domain in domains:
@@ -234,13 +236,13 @@ def _stale_definitions(by_uri: Mapping[str, Sequence[Domain]]) -> tuple[set[tupl
             others = [uri for uri, domain in several if not domain.is_running]
             left.update((uri, uuid) for uri in others)
             warnings.append(
-                f"Domain {several[0][1].name} runs at {running[0]}; "
-                f"its definition at {', '.join(others)} does not run, has the same UUID, and is left out."
+                f"Domain '{several[0][1].name}' runs at {running[0]}; "
+                f"the domain at {', '.join(others)} has the same UUID, does not run, and is left out."
             )
     return left, warnings
 
 
-def _asked(
+def _gather(
     query: Query, hypervisors: Mapping[str, Hypervisor], targets: Sequence[_Target], work: Work
 ) -> Sequence[GuestResult]:
     guests = [

@@ -2,16 +2,16 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Names of hosts: no two guests have the same one.
+"""Names of hosts. No two guests get the same name.
 
 =====================================================  ================================================================
-the name that ``hostnames`` asks for                   the host is called
+the name that ``hostnames`` asks for                   the host's name
 =====================================================  ================================================================
-no other guest's, and free                             by that name
-another guest's too, or taken by a group or by this    ``name@URI``, with a warning; within one hypervisor, names of
+is free                                                this name
+also belongs to another guest, to a group or to this   ``name@URI``, with a warning; within one hypervisor, names of
 machine                                                domains are unique
-and that one is another's as well, or taken            nothing: the guest is left out, with a warning. Either guest
-                                                       could be meant by the name, and a task would reach the wrong one
+and so does ``name@URI``                               none: the guest is left out with a warning, because a task could
+                                                       reach the wrong guest
 =====================================================  ================================================================
 """
 
@@ -19,38 +19,29 @@ from __future__ import annotations
 
 from collections import Counter
 from typing import Callable, Container, Mapping, Sequence
-from urllib.parse import urlsplit
 
 from ...module_utils._untrusted import visible
 from .listing import ListedGuest
+from .uris import host_of
 
-# Characters; a domain's name may have as many as a file's, and a URI more.
+# Characters. A domain's name can be as long as a file's name, and a URI longer.
 LONGEST = 1000
 
-
-def _host(uri: str) -> str:
-    """The machine that a libvirt URI names; this one, if it names none."""
-    try:
-        return urlsplit(uri).hostname or "localhost"
-    except ValueError:
-        return uri
-
-
-# By the value of the option.
-SPELLINGS: Mapping[str, Callable[[ListedGuest], str]] = {
+# By the value of the option "hostnames".
+HOSTNAME_FORMS: Mapping[str, Callable[[ListedGuest], str]] = {
     "name": lambda guest: guest.name,
     "uuid": lambda guest: guest.uuid,
-    "name@host": lambda guest: f"{guest.name}@{_host(guest.uri)}",
+    "name@host": lambda guest: f"{guest.name}@{host_of(guest.uri)}",
 }
 
 
 def name_hosts(guests: Sequence[ListedGuest], how: str, taken: Container[str]) -> tuple[list[str | None], list[str]]:
-    """Return the names of the guests by the table above, in their order, and the warnings. None: it has no name.
+    """Return the guests' names in their order, by the table above, and warnings. A guest that is left out has None.
 
-    ``how`` is a key of :data:`SPELLINGS`.
+    ``how`` is a key of :data:`HOSTNAME_FORMS`.
     """
-    # Host names are templates to some versions of Ansible, and are shown everywhere.
-    short = [visible(SPELLINGS[how](guest), LONGEST) for guest in guests]
+    # Some versions of Ansible treat hostnames as templates, and hostnames are shown everywhere.
+    short = [visible(HOSTNAME_FORMS[how](guest), LONGEST) for guest in guests]
     long = [visible(f"{guest.name}@{guest.uri}", LONGEST) for guest in guests]
     names = list(short)
     while True:
@@ -64,9 +55,9 @@ def name_hosts(guests: Sequence[ListedGuest], how: str, taken: Container[str]) -
     warnings = []
     for place, guest in enumerate(guests):
         if place in shared:
-            warnings.append(f"the host name {names[place]} is not free for one domain alone; the domain is left out")
+            warnings.append(f"the hostname '{names[place]}' is already in use; the domain is left out")
         elif names[place] != short[place]:
             warnings.append(
-                f"the host name {short[place]} is not free for one domain alone; at {guest.uri} it is {names[place]}"
+                f"the hostname '{short[place]}' is not unique; the domain at {guest.uri} is named '{names[place]}'"
             )
     return [None if place in shared else name for place, name in enumerate(names)], warnings

@@ -19,11 +19,11 @@ from .listing import Query
 _PREFIX = re.compile(r"(?!(?i:ansible))[A-Za-z_][A-Za-z0-9_]*\Z", re.ASCII)
 _GROUP_PREFIX = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)?\Z", re.ASCII)
 
-_DOCUMENTATION = "`ansible-doc -t inventory qemu.guest_agent.libvirt_guests` shows which there are."
+_DOCUMENTATION = "Run `ansible-doc -t inventory qemu.guest_agent.libvirt_guests` for a list of options."
 
 FILTERS = ("include", "exclude")
 
-# The variables of a connection, by the value of the option, from the guest's address.
+# Functions from a guest's address to the connection's variables, by the value of the option "connection".
 CONNECTIONS: Mapping[str, Callable[[str | None], Mapping[str, str]]] = {
     "ssh": lambda address: {} if address is None else {"ansible_host": address},
     "qga": lambda _address: {"ansible_connection": "qemu.guest_agent.qga"},
@@ -32,7 +32,7 @@ CONNECTIONS: Mapping[str, Callable[[str | None], Mapping[str, str]]] = {
 
 
 class Filter(NamedTuple):
-    """Whether guests of which ``condition`` is true are taken or left out."""
+    """Whether guests for which ``condition`` is true are included or left out."""
 
     is_included: bool
     condition: Any
@@ -40,6 +40,7 @@ class Filter(NamedTuple):
 
 class Settings(NamedTuple):
     query: Query
+    hypervisors: Mapping[str, str]
     prefix: str
     hostnames: str
     connection: str
@@ -51,29 +52,30 @@ class Settings(NamedTuple):
 
 
 def require_known(given: Iterable[Any], options: Iterable[str]) -> None:
-    """Ansible itself passes over options that a plugin does not have.
+    """Reject unknown options, which Ansible itself ignores.
 
-    :raises InvalidOptionError: there is such a one
+    :raises InvalidOptionError: an option does not exist
     """
     known = sorted(option for option in options if not option.startswith("_"))
     for option in given:
         if option not in known:
             near = get_close_matches(str(option), known, 1)
             hint = f"Did you mean {near[0]}?" if near else _DOCUMENTATION
-            raise InvalidOptionError(f"there is no option {option}", hint)
+            raise InvalidOptionError(f"there is no option '{option}'", hint)
 
 
 def settings_of(option: Callable[[str], Any]) -> Settings:
     """
-    :raises InvalidOptionError: an option has a value that it cannot have
+    :raises InvalidOptionError: an option has an invalid value
     """
     gather_subset = _texts(option, "gather_subset")
     subsets.select(gather_subset)
     numbers = {"timeout": option("timeout"), "concurrency": option("concurrency")}
     check_numbers(numbers)
+    uris = _some(option, "uris")
     return Settings(
         query=Query(
-            uris=_some(option, "uris"),
+            uris=uris,
             wanted=_some(option, "domains"),
             excluded=_texts(option, "exclude"),
             states=_some(option, "states"),
@@ -82,14 +84,15 @@ def settings_of(option: Callable[[str], Any]) -> Settings:
             concurrency=int(numbers["concurrency"]),
             is_strict=option("strict_hypervisors"),
         ),
-        prefix=_matching(option, "prefix", _PREFIX, "and does not begin with ansible"),
+        hypervisors=_hypervisors(option("hypervisors"), uris),
+        prefix=_matching(option, "prefix", _PREFIX, "; do not begin it with ansible"),
         hostnames=str(option("hostnames")),
         connection=str(option("connection")),
         address=addresses.rule(
             _some(option, "address_family"), _texts(option, "address_networks"), _texts(option, "address_interfaces")
         ),
         group_by=_texts(option, "group_by"),
-        group_prefix=_matching(option, "group_prefix", _GROUP_PREFIX, "or is empty"),
+        group_prefix=_matching(option, "group_prefix", _GROUP_PREFIX, ", or leave it empty"),
         filters=tuple(map(_filter, option("filters"))),
         is_strict_on_agents=option("strict_agents"),
     )
@@ -100,16 +103,24 @@ def _texts(option: Callable[[str], Any], name: str) -> tuple[str, ...]:
 
 
 def _text(name: str, entry: Any) -> str:
-    # YAML takes 101 and 1e3 for numbers, which are as good as names.
+    # YAML reads 101 and 1e3 as numbers, but they can be names.
     if isinstance(entry, bool) or not isinstance(entry, (str, int, float)):
         raise InvalidOptionError(
             f"an entry of {name} is {'empty' if entry is None else f'of type {type(entry).__name__}'}",
-            f"Give {name} a list of texts, and put an entry in quotes that YAML takes for something else.",
+            f"Write each entry of {name} as a string, in quotes if YAML would read it as another type.",
         )
-    # The unbound method gives a plain text, whatever Ansible has marked it with.
+    # The unbound method returns a plain str without Ansible's markers.
     text = str.__str__(entry) if isinstance(entry, str) else str(entry)
     require_text(f"an entry of {name}", text[text.startswith("!") :])
     return text
+
+
+def _hypervisors(names: Mapping[Any, Any], uris: Iterable[str]) -> dict[str, str]:
+    known = {_text("hypervisors", uri): _text("hypervisors", name) for uri, name in names.items()}
+    for uri in known:
+        if uri not in uris:
+            raise InvalidOptionError(f"hypervisors has the URI '{uri}', which is not in uris", "Use the URIs of uris.")
+    return known
 
 
 def _some(option: Callable[[str], Any], name: str) -> tuple[str, ...]:
@@ -124,7 +135,7 @@ def _matching(option: Callable[[str], Any], name: str, form: re.Pattern[str], wh
     if not form.match(value):
         raise InvalidOptionError(
             f"{name} is {value!r}",
-            f"Choose one that begins in a letter or an underscore, has only those and digits, {what_else}.",
+            f"Begin it with a letter or underscore; use only letters, digits and underscores{what_else}.",
         )
     return value
 
@@ -136,5 +147,5 @@ def _filter(entry: Any) -> Filter:
             return Filter(kind == "include", condition)
     raise InvalidOptionError(
         f"an entry of filters is {entry!r}",
-        "Each entry has one member, include or exclude, with a condition such as `qga_os.id == 'debian'`.",
+        "Each entry must have one key, include or exclude, with a condition such as `qga_os.id == 'debian'`.",
     )

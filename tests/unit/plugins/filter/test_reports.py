@@ -72,7 +72,7 @@ TOLERANCES = ["far", "", -1, math.nan, math.inf, "nan", 1e300, 10**400, True, []
         ("fleet_results", ({"guests": []}, "hv1", "text"), "these are registered results only if they are a list"),
         ("fleet_results", ([{"not_here": 1}], ["hv1"]), "these are registered results only if they are a list"),
         *(("guest_facts_json", (value, "hv1"), GUESTS_OF_ONE) for value in NO_GUESTS),
-        ("guest_facts_json", ([{"name": b"web1"}], "hv1"), "there is no JSON for what is of type bytes"),
+        ("guest_facts_json", ([{"name": b"web1"}], "hv1"), "JSON has no type for bytes"),
         ("guest_facts_json", ([], 1), "hypervisor is a text, not of type int"),
         *(("guest_text", (value,), "expects a text") for value in (None, b"web1", ["web1"])),
         *(("guest_text", ("web1", value), "length expects a number of characters") for value in ("4", -1)),

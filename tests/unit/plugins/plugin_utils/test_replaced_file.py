@@ -32,7 +32,7 @@ def test_a_new_file_has_the_mode_that_the_umask_leaves_it(umask: int, tmp_path: 
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o644, 0o664, 0o755, 0o400])
-def test_one_that_is_there_keeps_its_mode(mode: int, tmp_path: Path) -> None:
+def test_an_existing_file_keeps_its_mode(mode: int, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "file").chmod(mode)
     write(tmp_path / "file")
@@ -41,7 +41,7 @@ def test_one_that_is_there_keeps_its_mode(mode: int, tmp_path: Path) -> None:
 
 
 @needs_root
-def test_one_that_is_there_keeps_its_owner_and_loses_setuid(tmp_path: Path) -> None:
+def test_an_existing_file_keeps_its_owner_and_loses_setuid(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     os.chown(tmp_path / "file", NOBODY, NOBODY)
     (tmp_path / "file").chmod(0o4755)
@@ -50,7 +50,7 @@ def test_one_that_is_there_keeps_its_owner_and_loses_setuid(tmp_path: Path) -> N
     assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (NOBODY, NOBODY, 0o755)
 
 
-def test_no_other_user_can_read_it_before_that(tmp_path: Path) -> None:
+def test_the_new_file_is_private_until_it_is_complete(tmp_path: Path) -> None:
     (tmp_path / "file").touch(0o600)
     with replaced(str(tmp_path / "file")) as file:
         assert stat.S_IMODE(os.fstat(file.fileno()).st_mode) == 0o600
@@ -67,7 +67,7 @@ def test_a_link_is_followed(there: bool, tmp_path: Path) -> None:
     assert (tmp_path / "directory" / "file").read_bytes() == b"new"
 
 
-def test_all_names_of_a_file_stay_names_of_it(tmp_path: Path) -> None:
+def test_hard_links_are_kept(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"old and longer")
     os.link(tmp_path / "file", tmp_path / "another")
     write(tmp_path / "file")
@@ -75,15 +75,13 @@ def test_all_names_of_a_file_stay_names_of_it(tmp_path: Path) -> None:
 
 
 @needs_root
-def test_a_device_stays_one(tmp_path: Path) -> None:
+def test_a_device_stays_a_device(tmp_path: Path) -> None:
     os.mknod(tmp_path / "null", 0o666 | stat.S_IFCHR, os.makedev(1, 3))
     write(tmp_path / "null")
     assert (tmp_path / "null").is_char_device()
 
 
-def test_one_in_a_directory_that_takes_no_new_one_is_written_to(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_in_a_read_only_directory_is_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(path: str, *_arguments: object) -> int:
         raise PermissionError(13, "Permission denied", path)
 
@@ -96,7 +94,7 @@ def test_one_in_a_directory_that_takes_no_new_one_is_written_to(
 
 
 @pytest.mark.parametrize("there", [True, False])
-def test_what_was_there_stays_until_the_new_one_is_whole(there: bool, tmp_path: Path) -> None:
+def test_the_old_file_stays_until_the_new_one_is_complete(there: bool, tmp_path: Path) -> None:
     if there:
         (tmp_path / "file").write_bytes(b"old")
     with pytest.raises(TypeError), replaced(str(tmp_path / "file")) as file:

@@ -20,7 +20,7 @@ DATA = st.recursive(
 
 
 class Text(str):
-    """As Ansible's own kinds of text: one that says something else of itself."""
+    """Like Ansible's own subclasses of str: its conversion to str returns something else."""
 
     __slots__ = ()
 
@@ -49,12 +49,12 @@ def texts(value: Any) -> list[str]:
         ("a {'b': 1}", "a {'b': 1}"),
     ],
 )
-def test_no_text_in_it_begins_a_template_and_no_key_is_one_of_ansibles_own_json(value: object, kept: object) -> None:
+def test_starts_of_templates_and_keys_of_ansibles_json_are_escaped(value: object, kept: object) -> None:
     assert inert(value) == kept
 
 
 @given(DATA)
-def test_all_else_is_as_it_was_however_often(value: object) -> None:
+def test_other_text_is_unchanged_and_repeating_it_changes_nothing(value: object) -> None:
     assert not any(opening in text for text in texts(inert(value)) for opening in ("{{", "{%", "{#"))
     assert inert(inert(value)) == inert(value)
     if not any(
@@ -73,14 +73,14 @@ def test_the_result_has_pythons_own_types() -> None:
 
 @pytest.mark.parametrize("value", [b"bytes", {1, 2}, object(), {"a": [b"b"]}, {1: "a"}])
 def test_data_that_json_does_not_have_is_refused(value: object) -> None:
-    with pytest.raises(TypeError, match=r"there is no JSON for (what is of type|a key of type int)"):
+    with pytest.raises(TypeError, match=r"JSON has no (type for|key of type int)"):
         inert(value)
 
 
 # -------------------------------------------------------------------------------------------------- marked as unsafe
 
 BAIT = "{{ 6 * 7 }}"
-TOLD = {
+FACTS = {
     "hostname": BAIT,
     "network": [{"name": BAIT, "ip_addresses": [{"ip_address": BAIT}]}],
     "offset": 5,
@@ -92,18 +92,18 @@ def templated(value: Any, **variables: Any) -> Any:
     return Templar(DataLoader(), variables=variables).template(value)
 
 
-@pytest.mark.parametrize("value", [BAIT, TOLD, [TOLD], {"x": [trusted(BAIT)]}])
-def test_marked_data_is_the_same_and_not_a_template(value: Any) -> None:
+@pytest.mark.parametrize("value", [BAIT, FACTS, [FACTS], {"x": [trusted(BAIT)]}])
+def test_marked_data_is_equal_and_not_a_template(value: Any) -> None:
     assert untrusted(value) == value
     assert templated(untrusted(value)) == value
-    assert templated(trusted("{{ told }}"), told=untrusted(value)) == value
+    assert templated(trusted("{{ facts }}"), facts=untrusted(value)) == value
 
 
 def test_marked_data_that_a_template_joins_is_not_a_template() -> None:
-    made = templated(trusted("{{ told.hostname ~ told.network[0].name }}"), told=untrusted(TOLD))
+    made = templated(trusted("{{ facts.hostname ~ facts.network[0].name }}"), facts=untrusted(FACTS))
     assert templated(made) == made == BAIT * 2
 
 
-def test_a_text_that_is_trusted_is_a_template() -> None:
-    """Or these tests would prove nothing."""
+def test_trusted_text_is_a_template() -> None:
+    """Without this, the tests above would prove nothing."""
     assert str(templated(trusted(BAIT))) == "42"

@@ -8,6 +8,7 @@ from ansible_collections.qemu.guest_agent.plugins.plugin_utils._inventory.groups
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._inventory.listing import ListedGuest
 
 from tests.fakes.domains import uuid_of
+from tests.fakes.windows_replies import NAMED, UNNAMED
 
 
 def groups(*kinds: str, prefix: str = "", **facts: Any) -> list[str]:
@@ -15,7 +16,7 @@ def groups(*kinds: str, prefix: str = "", **facts: Any) -> list[str]:
     return list(groups_of(guest, kinds, prefix))
 
 
-def test_a_guest_is_in_a_group_of_each_kind_that_is_named_after_the_prefix() -> None:
+def test_group_names_consist_of_the_prefix_the_kind_and_the_value() -> None:
     facts = {"os": {"id": "debian", "version_id": "12"}, "agent": {"kind": "stock"}}
     assert groups(*KINDS, prefix="qga_", **facts) == [
         *("qga_os_debian", "qga_os_version_debian_12", "qga_agent_stock", "qga_status_ok", "qga_state_running"),
@@ -24,9 +25,23 @@ def test_a_guest_is_in_a_group_of_each_kind_that_is_named_after_the_prefix() -> 
     assert groups("os", **facts) == ["os_debian"]
 
 
-@pytest.mark.parametrize("facts", [{}, {"os": {}}, {"os": {"id": ""}}, {"os": {"version_id": "12"}}, {"os": None}])
-def test_facts_that_a_guest_does_not_report_make_no_group(facts: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "facts",
+    [
+        *({}, {"os": {}}, {"os": {"id": ""}}, {"os": {"version_id": "12"}}, {"os": None}),
+        *({"os": {"id": "N/A"}}, {"os": {"id": " "}}, {"os": {"name": "N/A", "pretty_name": "N/A"}}),
+    ],
+)
+def test_missing_and_unknown_facts_make_no_group(facts: dict[str, Any]) -> None:
     assert groups("os", "os_version", "agent", **facts) == []
+
+
+@pytest.mark.parametrize(
+    ("reply", "names"),
+    [(NAMED, ["os_mswindows", "os_version_mswindows_2022"]), (UNNAMED, ["os_mswindows"])],
+)
+def test_a_windows_version_that_the_agent_does_not_know_makes_no_group(reply: dict[str, str], names: list[str]) -> None:
+    assert groups("os", "os_version", os={name.replace("-", "_"): text for name, text in reply.items()}) == names
 
 
 FREEBSD = {"kernel_version": "FreeBSD 14.1-RELEASE releng/14.1-n267679 GENERIC", "kernel_release": "14.1-RELEASE"}
@@ -60,7 +75,7 @@ def kernel(version: str, release: str) -> dict[str, str]:
         ({"kernel_version": 5, "name": ["x"]}, "", ""),
     ],
 )
-def test_a_system_that_has_no_id_is_known_by_its_name_or_its_kernel(
+def test_a_system_without_an_id_gets_one_from_its_name_or_kernel(
     system: dict[str, Any], name: str, version: str
 ) -> None:
     expected = ([f"os_{name}"] if name else []) + ([f"os_version_{name}_{version}"] if version else [])
@@ -68,12 +83,12 @@ def test_a_system_that_has_no_id_is_known_by_its_name_or_its_kernel(
 
 
 @pytest.mark.parametrize("lie", ["all", "../x", "state_running", "agent_extended", ""])
-def test_a_guest_only_chooses_among_groups_of_systems(lie: str) -> None:
+def test_a_false_system_only_leads_to_another_group_of_systems(lie: str) -> None:
     names = groups(*KINDS, prefix="qga_", os={"id": lie, "version_id": lie})
     known = {"qga_status_ok", "qga_state_running", "qga_uri_qemu:///system"}
     assert all(name.startswith("qga_os_") for name in set(names) - known)
 
 
 @pytest.mark.parametrize("member", ["id", "name", "pretty_name"])
-def test_the_name_of_a_group_is_cut(member: str) -> None:
+def test_the_names_of_groups_are_truncated(member: str) -> None:
     assert groups("os", os={member: "x" * 4096}) == ["os_" + "x" * 100]

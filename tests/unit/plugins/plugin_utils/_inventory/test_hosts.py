@@ -1,4 +1,4 @@
-"""Hosts: their names and groups, their variables, and which of them the filters leave."""
+"""Hosts: their names, groups and variables, and the filters."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ansible_collections.qemu.guest_agent.plugins.inventory.libvirt_guests impor
 from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import InvalidOptionError
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._inventory.hosts import (
     hosts_of,
-    is_taken,
+    passes_filters,
     variables_of,
 )
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._inventory.listing import ListedGuest
@@ -31,8 +31,8 @@ def guest(name: str, system: str = "debian") -> ListedGuest:
     return ListedGuest(URI, name, uuid_of(name), "running", "ok", {"os": {"id": system}})
 
 
-def unable(expression: str, _variables: Any) -> Any:
-    raise AssertionError(f"{expression} is to be evaluated")
+def never_evaluated(expression: str, _variables: Any) -> Any:
+    raise AssertionError(f"{expression} was evaluated")
 
 
 def plugin_for(inventory: InventoryData, **options: Any) -> InventoryModule:
@@ -44,10 +44,10 @@ def plugin_for(inventory: InventoryData, **options: Any) -> InventoryModule:
 
 
 def fill(inventory: InventoryData, *guests: ListedGuest, **options: Any) -> list[str]:
-    """Make hosts of the guests; return the warnings."""
+    """Add the guests as hosts, and return the warnings."""
     plugin = plugin_for(inventory, **options)
     settings = settings_of(plugin.get_option)
-    hosts, warnings = hosts_of(guests, settings, inventory.groups, unable, False)
+    hosts, warnings = hosts_of(guests, settings, inventory.groups, never_evaluated, False)
     plugin._populate(hosts, settings, True)
     inventory.reconcile_inventory()
     return warnings
@@ -58,7 +58,7 @@ def members(inventory: InventoryData, group: str) -> list[str]:
 
 
 class TestAnInventory:
-    def test_guests_become_hosts_with_variables_and_groups_unless_filters_leave_them_out(self) -> None:
+    def test_guests_that_pass_the_filters_become_hosts_with_variables_and_groups(self) -> None:
         inventory = InventoryData()
         fill(inventory, guest("web1"), guest("web2", "x-{{ y }}.z"))
         assert set(inventory.hosts) == {"web1", "web2"}
@@ -68,14 +68,14 @@ class TestAnInventory:
         assert set(inventory.hosts) == {"web1", "web2"}
 
     @pytest.mark.parametrize("name", ["all", "ungrouped", "localhost", "127.0.0.1", "::1"])
-    def test_a_guest_never_bears_the_name_of_a_group_or_of_this_machine(self, name: str) -> None:
+    def test_a_host_never_has_the_name_of_a_group_or_of_this_machine(self, name: str) -> None:
         inventory = InventoryData()
         fill(inventory, guest(name), guest("web1"))
         assert set(inventory.hosts) == {f"{name}@{URI}", "web1"}
         assert inventory.groups["all"].vars == {}
         assert inventory.localhost is None
 
-    def test_a_guest_without_a_name_of_its_own_is_left_out_with_a_warning(self) -> None:
+    def test_a_guest_without_a_unique_name_is_left_out_with_a_warning(self) -> None:
         inventory = InventoryData()
         for name in ("web1", f"web1@{URI}"):
             inventory.add_group(name)
@@ -83,7 +83,7 @@ class TestAnInventory:
         assert set(inventory.hosts) == {"web2"}
         assert "left out" in warning
 
-    def test_a_guest_that_makes_a_group_of_another_ones_name_gets_none_of_its_variables(self) -> None:
+    def test_a_group_with_the_name_of_another_guest_gets_none_of_its_variables(self) -> None:
         constructed = {
             "compose": {"composed": trusted("qga_name")},
             "groups": {"chosen": trusted("true")},
@@ -103,6 +103,8 @@ UUID = uuid_of("web1")
 REACHED = {"ansible_qga_domain": UUID, "ansible_qga_uri": URI}
 KNOWN = {
     "qga_uri": URI,
+    "qga_hypervisor": "localhost",
+    "qga_local_uri": URI,
     "qga_uuid": UUID,
     "qga_name": "web1",
     "qga_state": "running",
@@ -129,13 +131,11 @@ class TestVariables:
                 {"hostname": "web1.example", "os": {"id": "debian"}, "errors": {}},
                 {"qga_hostname": "web1.example", "qga_os": {"id": "debian"}, "qga_errors": {}},
             ),
-            # What is known here goes before what the guest reports.
-            ({"uuid": "x", "state": "x", "uri": "x", "agent_status": "x", "name": "x"}, {}),
+            # A guest cannot override what the inventory knows.
+            (dict.fromkeys(("uuid", "state", "uri", "agent_status", "name", "hypervisor", "local_uri"), "x"), {}),
         ],
     )
-    def test_facts_have_the_keys_of_qga_info_after_the_prefix(
-        self, facts: dict[str, Any], made: dict[str, Any]
-    ) -> None:
+    def test_facts_become_variables_with_the_prefix(self, facts: dict[str, Any], made: dict[str, Any]) -> None:
         assert self.of(facts) == {**KNOWN, **made}
         renamed = {name.replace("qga_", "vm_") if name.startswith("qga_") else name for name in (*KNOWN, *made)}
         assert set(self.of(facts, prefix="vm_")) == renamed
@@ -148,12 +148,24 @@ class TestVariables:
             ("none", {}),
         ],
     )
-    def test_the_connection_is_the_one_that_was_asked_for(self, connection: str, made: dict[str, str]) -> None:
+    def test_the_connection_option_sets_the_connection_variables(self, connection: str, made: dict[str, str]) -> None:
         found = self.of({"network": NETWORK}, connection)
         assert {name: value for name, value in found.items() if name.startswith("ansible_")} == {**made, **REACHED}
         assert found["qga_address"] == "10.0.0.5"
 
-    def test_the_address_is_that_of_a_device_which_the_host_gave_the_guest(self) -> None:
+    @pytest.mark.parametrize(
+        ("hypervisors", "name"),
+        [({}, "hv1.example.com"), ({"qemu+ssh://root@hv1.example.com:22/system": "hv-a"}, "hv-a")],
+    )
+    def test_a_task_can_be_delegated_to_the_hypervisor(self, hypervisors: dict[str, str], name: str) -> None:
+        uri = "qemu+ssh://root@hv1.example.com:22/system"
+        guest = ListedGuest(uri, "web1", UUID, "running", "ok", {})
+        options = {**DEFAULTS, "uris": [uri, URI], "hypervisors": hypervisors}
+        made = variables_of(guest, settings_of(options.__getitem__))
+        assert (made["qga_hypervisor"], made["qga_local_uri"]) == (name, URI)
+        assert made["qga_uri"] == made["ansible_qga_uri"] == uri
+
+    def test_an_address_of_a_device_of_the_domain_is_preferred(self) -> None:
         found = self.of({"network": NETWORK}, macs=("52:54:00:aa:bb:cc",))
         assert found["qga_address"] == found["ansible_host"] == "10.0.0.6"
 
@@ -161,18 +173,18 @@ class TestVariables:
     def test_without_an_address_there_is_no_ansible_host(self, network: list[Any]) -> None:
         assert self.of({"network": network}) == {**KNOWN, "qga_network": network}
 
-    def test_a_guest_without_facts_has_its_error(self) -> None:
+    def test_a_guest_without_facts_has_an_error(self) -> None:
         found = self.of({}, status="failed", error=ERROR)
         assert found == {**KNOWN, "qga_agent_status": "failed", "qga_error": ERROR}
 
 
-def taken(*filters: tuple[str, str | bool], is_strict: bool = False) -> bool:
+def passes(*filters: tuple[str, str | bool], is_strict: bool = False) -> bool:
     variables = {"inventory_hostname": "web1", "os": untrusted({"id": "debian", "name": "{{ nosuch }}"})}
     made = [
         Filter(kind == "include", trusted(condition) if isinstance(condition, str) else condition)
         for kind, condition in filters
     ]
-    return is_taken(made, variables, plugin_for(InventoryData())._compose, is_strict)
+    return passes_filters(made, variables, plugin_for(InventoryData())._compose, is_strict)
 
 
 DEBIAN, WINDOWS, FAILING = "os.id == 'debian'", "os.id == 'mswindows'", "nosuch.id == 'x'"
@@ -180,7 +192,7 @@ DEBIAN, WINDOWS, FAILING = "os.id == 'debian'", "os.id == 'mswindows'", "nosuch.
 
 class TestFilters:
     @pytest.mark.parametrize(
-        ("filters", "is_one"),
+        ("filters", "is_included"),
         [
             ((), True),
             ((("include", DEBIAN),), True),
@@ -194,12 +206,14 @@ class TestFilters:
             ((("include", FAILING), ("exclude", True)), False),
         ],
     )
-    def test_the_first_that_is_true_decides(self, filters: tuple[tuple[str, str | bool], ...], is_one: bool) -> None:
-        assert taken(*filters) is is_one
+    def test_the_first_true_filter_decides(
+        self, filters: tuple[tuple[str, str | bool], ...], is_included: bool
+    ) -> None:
+        assert passes(*filters) is is_included
 
-    def test_one_that_fails_is_an_error_if_that_is_asked_for(self) -> None:
-        with pytest.raises(InvalidOptionError, match=r"fails for web1: .*nosuch"):
-            taken(("include", FAILING), is_strict=True)
+    def test_a_filter_that_fails_is_an_error_with_strict(self) -> None:
+        with pytest.raises(InvalidOptionError, match=r"fails for 'web1': .*nosuch"):
+            passes(("include", FAILING), is_strict=True)
 
-    def test_a_guests_text_is_compared_and_never_carried_out(self) -> None:
-        assert taken(("include", "os.name == '{' ~ '{ nosuch }' ~ '}'"), ("exclude", True), is_strict=True)
+    def test_a_guests_text_is_never_templated(self) -> None:
+        assert passes(("include", "os.name == '{' ~ '{ nosuch }' ~ '}'"), ("exclude", True), is_strict=True)

@@ -70,7 +70,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[HypervisorsByUri]:
 
 
 class TestGuests:
-    def test_they_are_listed_by_hypervisor_and_name_with_their_facts_or_a_reason(self, fake: HypervisorsByUri) -> None:
+    def test_guests_are_listed_by_hypervisor_and_name_with_facts_or_a_reason(self, fake: HypervisorsByUri) -> None:
         found = asked()
         assert [
             (guest.uri, guest.name, guest.uuid, guest.state, guest.status, (guest.error or {}).get("code"), guest.macs)
@@ -88,11 +88,11 @@ class TestGuests:
         assert set(facts) == {"web1", "web3"}
         assert set(facts["web1"]) == {"agent", "hostname", "os", "timezone", "network", "errors"}
         assert facts["web3"]["hostname"] == "third"
-        assert fake.by_uri[HV1].calls["XMLDesc"] <= 3  # of the one, and of those whose agent cannot be asked
+        assert fake.by_uri[HV1].calls["XMLDesc"] <= 3  # for web1, and for those whose agent cannot be queried
 
     @pytest.mark.usefixtures("fake")
     @pytest.mark.parametrize("error", [NotRunningError, PermissionDeniedError])
-    def test_a_definition_that_cannot_be_had_costs_no_facts(
+    def test_a_guest_keeps_its_facts_if_its_definition_cannot_be_read(
         self, monkeypatch: pytest.MonkeyPatch, error: type[QgaError]
     ) -> None:
         async def refuse(_channel: LibvirtChannel, _timeout: float) -> tuple[str, ...]:
@@ -102,7 +102,7 @@ class TestGuests:
         web1 = by_name(uris=(HV1,))["web1"]
         assert (web1.status, web1.macs, bool(web1.facts["network"])) == ("ok", (), True)
 
-    def test_a_connection_that_breaks_meanwhile_costs_neither_facts_nor_addresses(
+    def test_a_broken_connection_loses_neither_facts_nor_addresses(
         self, fake: HypervisorsByUri, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         describe = Domain.XMLDesc
@@ -120,7 +120,7 @@ class TestGuests:
         assert (web1.status, web1.macs, len(broken)) == ("ok", MACS, 1)
 
     @pytest.mark.parametrize("state", range(9))
-    def test_one_that_runs_or_is_blocked_is_asked(self, fake: HypervisorsByUri, state: int) -> None:
+    def test_running_and_blocked_guests_are_queried(self, fake: HypervisorsByUri, state: int) -> None:
         fake.by_uri[HV1].definitions[0].state = state
         web1 = by_name()["web1"]
         assert web1.state == (STATES[state] if state < len(STATES) else "nostate")
@@ -135,26 +135,26 @@ class TestGuests:
             ({"wanted": ("web1", uuid_of("web3").upper())}, {"web1", "web3"}),
         ],
     )
-    def test_only_those_in_one_of_the_states_that_are_selected(self, options: dict[str, Any], names: set[str]) -> None:
+    def test_only_selected_guests_in_selected_states_are_listed(self, options: dict[str, Any], names: set[str]) -> None:
         assert set(by_name(**options)) == names
 
     @pytest.mark.usefixtures("fake")
-    def test_one_that_is_named_itself_has_failed_where_a_pattern_would_skip_it(self) -> None:
+    def test_a_guest_that_is_listed_by_name_fails_where_a_pattern_would_skip_it(self) -> None:
         assert by_name(wanted=("web2", "*"))["web2"].status == "failed"
 
     @pytest.mark.usefixtures("fake")
-    def test_entries_that_fit_nowhere_or_a_guest_that_has_been_named_are_warnings(self) -> None:
+    def test_entries_without_a_match_and_repeated_guests_are_warnings(self) -> None:
         assert asked(wanted=("web1", "web3", "db*")).warnings == ()
         uuid = uuid_of("web1")
         found = asked(wanted=("web1", "nosuch", "x*", uuid))
         assert [guest.name for guest in found.guests] == ["web1"]
         assert found.warnings == (
-            f"The entry nosuch of domains fits no domain at {HV1}, {HV2}.",
-            f"The entry x* of domains fits no domain at {HV1}, {HV2}.",
-            f"{uuid} is named more than once in domains; it is one host.",
+            f"The entry 'nosuch' of domains matches no domain at {HV1}, {HV2}.",
+            f"The entry 'x*' of domains matches no domain at {HV1}, {HV2}.",
+            f"'{uuid}' is listed more than once in domains; it becomes one host.",
         )
 
-    def test_only_the_subsets_that_are_named_are_asked_for(self, fake: HypervisorsByUri) -> None:
+    def test_only_the_given_subsets_are_gathered(self, fake: HypervisorsByUri) -> None:
         with pytest.raises(InvalidOptionError):
             asked(gather_subset=("nosuch",))
         assert fake.by_uri[HV1].calls == {}
@@ -165,7 +165,7 @@ class TestGuests:
 
 @pytest.mark.usefixtures("fake")
 class TestHypervisors:
-    def test_one_that_cannot_be_reached_is_a_warning_and_hides_none_of_the_others_guests(self) -> None:
+    def test_an_unreachable_hypervisor_is_a_warning_and_does_not_hide_other_guests(self) -> None:
         found = asked(uris=(NOWHERE, HV2, HV2))
         assert [guest.name for guest in found.guests] == ["db2", "web3"]
         assert not found.is_complete
@@ -173,14 +173,14 @@ class TestHypervisors:
         assert warning.startswith(f"The guests of {NOWHERE} are missing: cannot connect")
 
     @pytest.mark.parametrize("options", [{"uris": (NOWHERE,)}, {"uris": (HV1, NOWHERE), "is_strict": True}])
-    def test_if_none_can_be_reached_or_all_are_required_that_is_an_error(
+    def test_it_is_an_error_if_no_hypervisor_or_not_every_required_one_is_reachable(
         self, fake: HypervisorsByUri, options: dict[str, Any]
     ) -> None:
         with pytest.raises(HypervisorUnavailableError, match="nowhere"):
             asked(**options)
         assert fake.by_uri[HV1].commands == []
 
-    def test_a_defect_met_with_one_costs_the_others_nothing(
+    def test_an_internal_error_at_one_hypervisor_does_not_affect_others(
         self, fake: HypervisorsByUri, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         opened = fake.by_uri[HV1].open
@@ -196,7 +196,7 @@ class TestHypervisors:
         assert "internal error" in found.warnings[0]
 
     @pytest.mark.parametrize("states", [STATES, ("shutoff",), ("running",)])
-    def test_a_definition_that_was_left_behind_by_a_guest_that_was_moved_is_left_out(
+    def test_a_definition_that_a_migration_left_on_the_old_hypervisor_is_left_out(
         self, fake: HypervisorsByUri, states: tuple[str, ...]
     ) -> None:
         fake.by_uri[HV1].definitions = [Definition("web1", state=SHUT_OFF)]
@@ -204,11 +204,13 @@ class TestHypervisors:
         found = asked(states=states)
         assert [(guest.uri, guest.status) for guest in found.guests] == [(HV2, "ok")] * ("running" in states)
         assert found.warnings == (
-            f"Domain web1 runs at {HV2}; its definition at {HV1} does not run, has the same UUID, and is left out.",
+            f"Domain 'web1' runs at {HV2}; the domain at {HV1} has the same UUID, does not run, and is left out.",
         )
 
     @pytest.mark.parametrize("state", [1, SHUT_OFF])
-    def test_if_both_run_or_none_does_they_are_two(self, fake: HypervisorsByUri, state: int) -> None:
+    def test_two_domains_with_one_uuid_are_two_guests_if_both_run_or_neither_does(
+        self, fake: HypervisorsByUri, state: int
+    ) -> None:
         for each in fake.by_uri.values():
             each.definitions = [Definition("web1", state=state, replies=stock_replies())]
         found = asked()
@@ -216,7 +218,7 @@ class TestHypervisors:
 
 
 @pytest.mark.slow
-def test_more_silent_guests_than_may_be_asked_at_once_cost_one_timeout(fake: HypervisorsByUri) -> None:
+def test_many_unresponsive_guests_together_cost_one_timeout(fake: HypervisorsByUri) -> None:
     names = [f"web{number}" for number in range(200)]
     silent = set(names[::10])
     fake.by_uri[HV1].definitions = [
@@ -228,32 +230,32 @@ def test_more_silent_guests_than_may_be_asked_at_once_cost_one_timeout(fake: Hyp
     assert {name: (guest.status, (guest.error or {}).get("code")) for name, guest in found.items()} == {
         name: ("failed", "unresponsive") if name in silent else ("ok", None) for name in names
     }
-    # The daemon is never asked more than it can work on.
+    # The daemon never gets more calls than it can handle.
     assert fake.by_uri[HV1].most_calls < 20
     assert fake.by_uri[HV1].most_calls_of_a_connection <= 5
     assert len(fake.by_uri[HV1].connections) <= 3 + 4
-    # The limit is 4 s, and half a second for so many. By turns, they would take 11 s; a busy machine may be late.
+    # The limit is 4 s, plus half a second for 200 guests. In turns, they would take 11 s. A busy machine may be slow.
     assert duration < 10.0
 
 
 GUEST = ListedGuest(HV1, "web1", uuid_of("web1"), "running", "failed", {}, {"code": "timeout"}, MACS[:1])
 
 
-def test_the_failures_of_guests_are_one_sentence() -> None:
+def test_failures_of_guests_are_one_sentence() -> None:
     error = failure_of([replace(GUEST, name=f"web{number}") for number in range(7)])
     named = ", ".join(f"web{number} (timeout)" for number in range(5))
     assert error is not None
-    assert error.message == f"of 7 of 7 guests the agent told nothing: {named} and 2 more"
+    assert error.message == f"7 of 7 guests returned no facts: {named} and 2 more"
     assert failure_of([replace(GUEST, status="ok")]) is None
 
 
 class Text(str):
-    """As Ansible's own kinds of text."""
+    """Like Ansible's own subclasses of str."""
 
     __slots__ = ()
 
 
-class TestKeeping:
+class TestCache:
     def test_a_listing_is_read_back_in_plain_types(self) -> None:
         listing = Listing((replace(GUEST, facts={"hostname": Text("web1")}),), ("Look out.",))
         found = Listing.of_dict(listing.as_dict())
@@ -276,7 +278,7 @@ class TestKeeping:
             ),
         ],
     )
-    def test_anything_else_is_not_read(self, kept: Any) -> None:
+    def test_invalid_content_is_not_read(self, kept: Any) -> None:
         assert Listing.of_dict(kept) is None
 
     def test_every_query_has_its_own_digest(self) -> None:

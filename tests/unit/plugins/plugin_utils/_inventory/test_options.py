@@ -19,13 +19,19 @@ def settings(**options: Any) -> Settings:
 
 
 def test_options_become_typed_values() -> None:
-    made = settings(domains=["web*", 101], concurrency=5, filters=[{"include": "x"}, {"exclude": True}])
+    made = settings(
+        domains=["web*", 101],
+        concurrency=5,
+        filters=[{"include": "x"}, {"exclude": True}],
+        hypervisors={"qemu:///system": "hv1"},
+    )
+    assert made.hypervisors == {"qemu:///system": "hv1"}
     assert made.query.wanted == ("web*", "101")
     assert made.query.concurrency == 5
     assert made.filters == (Filter(True, "x"), Filter(False, True))
 
 
-def test_a_group_may_be_without_a_prefix() -> None:
+def test_the_group_prefix_can_be_empty() -> None:
     assert settings(group_prefix="").group_prefix == ""
 
 
@@ -40,9 +46,10 @@ def test_a_group_may_be_without_a_prefix() -> None:
         *({"prefix": "\u00e4_"}, {"group_prefix": "a b"}, {"group_prefix": "1"}),
         *({"filters": ["x"]}, {"filters": [{"take": "x"}]}, {"filters": [{"include": "x", "exclude": "y"}]}),
         *({"filters": [{"include": 5}]}, {"filters": [{}]}),
+        *({"hypervisors": {"qemu:///nosuch": "hv1"}}, {"hypervisors": {"qemu:///system": None}}),
     ],
 )
-def test_a_value_that_cannot_be_is_told_in_a_sentence(options: dict[str, Any]) -> None:
+def test_an_invalid_value_is_an_error_with_a_hint(options: dict[str, Any]) -> None:
     with pytest.raises(InvalidOptionError) as caught:
         settings(**options)
     (name,) = options
@@ -51,7 +58,7 @@ def test_a_value_that_cannot_be_is_told_in_a_sentence(options: dict[str, Any]) -
     assert caught.value.hint.endswith((".", "?"))
 
 
-def test_an_option_that_there_is_not_is_told_with_the_nearest_one() -> None:
+def test_an_unknown_option_is_an_error_that_suggests_a_similar_one() -> None:
     require_known(["plugin", "uris"], ["plugin", "uris", "domains"])
     with pytest.raises(InvalidOptionError, match="exlude") as caught:
         require_known(["exlude"], ["exclude", "uris"])
