@@ -11,34 +11,34 @@ version_added: 1.0.0
 author:
   - The qemu.guest_agent maintainers (@qemu-guest-agent)
 description:
-  - Runs commands in a virtual machine, and copies files to and from it, through the QEMU guest agent that runs in it.
-    The guest needs no network, no SSH and no password.
-  - It runs on the hypervisor, or on a machine that can reach its libvirt or the agent's channel.
-  - Commands run as the user of the agent, which is C(root) as a rule; become another one with O(ignore:become).
-  - A command is begun at most once. If a reply of the agent is lost, or the agent is away for a moment, the guest is
-    asked what became of the command.
+  - Runs commands in a virtual machine and copies files to and from it, through the QEMU guest agent in the guest. The
+    guest needs no network, no SSH and no password.
+  - Ansible runs on the hypervisor, or on a machine that can reach its libvirt or the agent's channel.
+  - Commands run as the agent's user, usually C(root). Use O(ignore:become) to run them as another user.
+  - A command is started at most once. If a reply is lost, or the agent is unavailable for a moment, the plugin looks up
+    the command's result in the guest.
 notes:
   - The guest's administrator may have disabled the agent's commands C(guest-exec), C(guest-exec-status),
     C(guest-file-open), C(guest-file-close), C(guest-file-read), C(guest-file-seek) and C(guest-file-write), as RHEL
     does by default.
   - Tasks in Windows guests are not supported; use WinRM or SSH for them. No Windows guest was used to test this
     collection.
-  - Nothing that a command is given or writes goes into Ansible's log, whatever the verbosity.
+  - The input and output of commands are never logged, at any verbosity.
 requirements:
   - libvirt-python on the machine where Ansible runs, if the guest is a libvirt domain
   - a POSIX shell in the guest
 seealso:
   - plugin: qemu.guest_agent.libvirt_guests
     plugin_type: inventory
-    description: Makes an inventory of guests that are reached through this connection.
+    description: An inventory of guests, which can use this connection.
   - ref: ansible_collections.qemu.guest_agent.extended_agent_role
-    description: A role that can be run through this connection.
+    description: A role that can run over this connection.
   - ref: ansible_collections.qemu.guest_agent.docsite.connection
-    description: What works, what becomes of a command whose reply is lost, and what to do if commands are disabled.
+    description: What works, how lost replies are handled, and what to do if the agent's commands are disabled.
 options:
   remote_addr:
     description:
-      - The libvirt domain, if neither O(domain) nor another way is given.
+      - The libvirt domain, if none of O(domain), O(socket), O(address) and O(vsock) is given.
     type: str
     default: inventory_hostname
     vars:
@@ -47,15 +47,15 @@ options:
       - name: delegated_vars['ansible_host']
   domain:
     description:
-      - Name or UUID of the libvirt domain, if that is not the host's name.
-      - At most one of O(domain), O(socket), O(address) and O(vsock) is given.
+      - Name or UUID of the libvirt domain, if it differs from the inventory hostname.
+      - Give at most one of O(domain), O(socket), O(address) and O(vsock).
     type: str
     vars: [{name: ansible_qga_domain}]
     env: [{name: ANSIBLE_QGA_DOMAIN}]
     ini: [{section: qga_connection, key: domain}]
   uri:
     description:
-      - The libvirt connection to look for the domain at.
+      - URI of the libvirt connection that has the domain.
     type: str
     default: qemu:///system
     vars: [{name: ansible_qga_uri}]
@@ -65,8 +65,8 @@ options:
     description:
       - Path of the unix socket that is the host's end of the agent's channel, for QEMU without libvirt.
       - Such a socket serves one client at a time. The connection releases it at least once a second while a command
-        runs, so that other clients are served as well.
-      - The socket of a domain belongs to libvirt; use O(domain) for it.
+        runs, so that other clients can use it.
+      - A libvirt domain's socket belongs to libvirt; use O(domain) for such a guest.
     type: path
     vars: [{name: ansible_qga_socket}]
     env: [{name: ANSIBLE_QGA_SOCKET}]
@@ -74,7 +74,7 @@ options:
   address:
     description:
       - The host's end of the agent's channel as C(host:port), for a QEMU character device on TCP.
-      - An IPv6 address stands in brackets, as in V([::1]:4444).
+      - Put an IPv6 address in brackets, as in V([::1]:4444).
     type: str
     vars: [{name: ansible_qga_address}]
     env: [{name: ANSIBLE_QGA_ADDRESS}]
@@ -88,7 +88,7 @@ options:
     ini: [{section: qga_connection, key: vsock}]
   timeout:
     description:
-      - Seconds that one exchange with the agent may take, connecting included. It does not limit commands.
+      - Timeout in seconds for one exchange with the agent, including the time to connect. It does not limit commands.
     type: float
     default: 10
     vars: [{name: ansible_qga_timeout}]
@@ -97,11 +97,11 @@ options:
     cli: [{name: timeout}]
   exec_timeout:
     description:
-      - Seconds that a command may take, the transfer of its input included. A command that takes longer is ended in the
-        guest, with all that it has begun, and the task fails. The output of a command that ended in time has to be read
-        by then as well, or within 5 seconds after its end.
+      - Timeout in seconds for a command, including the transfer of its input. A command that takes longer is killed in
+        the guest with all processes that it started, and the task fails. Its output must also be read within this time,
+        or within 5 seconds after the command ends.
       - This is also the limit for copying one file to or from the guest.
-      - V(0) is no limit.
+      - V(0) means no limit.
     type: int
     default: 3600
     vars: [{name: ansible_qga_exec_timeout}]
@@ -109,10 +109,10 @@ options:
     ini: [{section: qga_connection, key: exec_timeout}]
   reconnect_timeout:
     description:
-      - Seconds to wait for an agent that is away in the middle of a command, such as one that is restarted, or whose
-        guest is paused or frozen for a moment; or whose O(socket), O(address) or O(vsock) is in use by another client.
-      - A frozen guest is waited for before a command or a file as well.
-      - Once O(exec_timeout) has passed, this is 5 seconds at most.
+      - Seconds to wait for an agent that becomes unavailable during a command. The agent may be restarting, its guest
+        may be paused or frozen, or another client may be using its O(socket), O(address) or O(vsock).
+      - The connection also waits this long for a frozen guest before it starts a command or copies a file.
+      - After O(exec_timeout) has passed, the limit is 5 seconds.
     type: int
     default: 20
     vars: [{name: ansible_qga_reconnect_timeout}]
@@ -120,8 +120,8 @@ options:
     ini: [{section: qga_connection, key: reconnect_timeout}]
   max_output:
     description:
-      - The MiB that a command may write on its standard output, and on its standard error. One that writes more gets a
-        C(SIGPIPE), and the task fails.
+      - Maximum MiB that a command may write to standard output, and the same for standard error. A command that writes
+        more receives C(SIGPIPE), and the task fails.
     type: int
     default: 64
     vars: [{name: ansible_qga_max_output}]
@@ -129,10 +129,10 @@ options:
     ini: [{section: qga_connection, key: max_output}]
   max_fetch:
     description:
-      - The largest file, in MiB, that is fetched from the guest. With a larger one the task fails, and nothing of it is
-        kept. It also fails where a file turns out to be larger than the guest said.
-      - It keeps a guest from filling the disk of the machine where Ansible runs. Raise it for files that you know to be
-        large; they also have to get across within O(exec_timeout).
+      - Maximum size in MiB of a file that is fetched from the guest. With a larger file, the task fails and nothing is
+        kept. The task also fails if a file is larger than the size that the guest reported.
+      - This keeps a guest from filling the disk of the machine where Ansible runs. Raise it for files that you know to
+        be large. They must also be transferred within O(exec_timeout).
     type: int
     default: 1024
     vars: [{name: ansible_qga_max_fetch}]
@@ -140,7 +140,7 @@ options:
     ini: [{section: qga_connection, key: max_fetch}]
   executable:
     description:
-      - The shell in the guest that runs the commands. It takes a command behind C(-c).
+      - The shell in the guest that runs the commands. It must accept a command after C(-c).
     type: str
     default: /bin/sh
     vars: [{name: ansible_qga_executable}]
@@ -148,10 +148,10 @@ options:
     ini: [{section: qga_connection, key: executable}]
   guest_directories:
     description:
-      - Directories in the guest of which the first is used that the agent may write to. What commands are given and
-        write is kept there until the task is done, in a directory of its own that only the agent's user can look into.
-      - The first is in memory on Linux. It is not C(/run), where the agent has its own state and stops working if that
-        is full.
+      - Directories in the guest. The connection uses the first one that the agent can write to. It keeps the input and
+        output of commands there until the task is done, in a subdirectory that only the agent's user can read.
+      - The first default is in memory on Linux. The default is not C(/run), because the agent keeps its own state there
+        and stops working if C(/run) is full.
     type: list
     elements: str
     default: [/dev/shm, /var/tmp, /tmp]
@@ -160,11 +160,11 @@ options:
     ini: [{section: qga_connection, key: guest_directories}]
   module_cache:
     description:
-      - Keep the compiled code of Ansible's modules in the guest, so that Python does not compile each module, and all
-        that it imports, anew for each task.
-      - It is in the first usable one of O(guest_directories), in a directory C(qga-code-) with the user's number, which
-        only that user can look into. It stays there behind the task, and takes up to 16 MiB for each user; with the
-        default directories it is in memory, and gone when the guest is started anew.
+      - Cache the compiled code of Ansible's modules in the guest, so that Python does not compile each module and its
+        imports again for each task.
+      - The cache is the directory C(qga-code-UID) in the first usable one of O(guest_directories). Only that user can
+        read it. It stays there after the task and takes up to 16 MiB for each user. With the default directories it is
+        in memory, and is lost when the guest reboots.
     type: bool
     default: true
     vars: [{name: ansible_qga_module_cache}]
@@ -172,8 +172,7 @@ options:
     ini: [{section: qga_connection, key: module_cache}]
   become_success_timeout:
     description:
-      - Seconds that becoming another user may take, if there is a password that may be asked for. A guest cannot extend
-        them, whatever it sends.
+      - Timeout in seconds for privilege escalation with a password. Nothing that a guest sends extends it.
     type: int
     default: 10
     vars: [{name: ansible_qga_become_success_timeout}]
@@ -181,8 +180,8 @@ options:
     ini: [{section: qga_connection, key: become_success_timeout}]
   pipelining:
     description:
-      - Give a module to its interpreter directly, in place of copying it to the guest before. It is quicker by far, and
-        no module is left in the guest.
+      - Pass a module directly to its interpreter instead of copying it to the guest first. This is much faster and
+        leaves no module in the guest.
     type: bool
     default: true
     vars: [{name: ansible_pipelining}, {name: ansible_qga_pipelining}]
@@ -191,7 +190,7 @@ options:
 """
 
 EXAMPLES = r"""
-# An inventory. The name of a host is that of its domain.
+# An inventory in which hosts are named like their domains
 guests:
   hosts:
     web1:
@@ -219,14 +218,14 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import (
 )
 from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop import tasks
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import QgaError
-from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.become import Dialogue
-from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.errors import OfTheCommandError
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.become import Dialog
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.errors import FailedInGuestError
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.options import settings_of
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.session import GuestSession
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._replaced_file import replaced
 
-# The task has failed then; after any other error the guest counts as unreachable.
-_FAILURES = (CommandFailedError, InvalidOptionError, OfTheCommandError)
+# These fail the task; after any other error the host is unreachable.
+_FAILURES = (CommandFailedError, InvalidOptionError, FailedInGuestError)
 
 _OPTIONS = (
     *("remote_addr", "domain", "uri", "socket", "address", "vsock", "timeout", "exec_timeout", "reconnect_timeout"),
@@ -237,19 +236,18 @@ display = Display()
 
 Result = TypeVar("Result")
 
-# These serve one client at a time.
-_ONE_CLIENT = ("socket", "address", "vsock")
+_SERVE_ONE_CLIENT = ("socket", "address", "vsock")
 
 
 class Connection(ConnectionBase):  # type: ignore[misc]  # Ansible has no types
-    """Commands by guest-exec, files by guest-file."""
+    """Runs commands with guest-exec and copies files with the guest-file commands."""
 
     transport = "qemu.guest_agent.qga"
     has_pipelining = True
     has_tty = False
 
-    # When nothing was asked for so many seconds, others may have the agent: between two polls of an async task, or two
-    # attempts of one that is retried.
+    # After so many seconds without a request, the agent is released for other clients: between two polls of an async
+    # task, or two attempts of a task with retries.
     idle_seconds = 1.0
 
     def __init__(self, *arguments: object, **options: object) -> None:
@@ -262,12 +260,12 @@ class Connection(ConnectionBase):  # type: ignore[misc]  # Ansible has no types
         if not self._connected:
             with self._ansible_errors():
                 settings = settings_of({name: self.get_option(name) for name in _OPTIONS})
-                self._say(3, f"connecting to the guest agent of {settings.target.name}")
+                self._log(3, f"connecting to the guest agent of {settings.target.name}")
                 self._session = GuestSession(settings, self._observe)
                 try:
                     self._wait_for(self._session.connect())
                 except BaseException:
-                    self._hang_up()
+                    self._disconnect()
                     raise
             self._connected = True
         return self
@@ -275,21 +273,25 @@ class Connection(ConnectionBase):  # type: ignore[misc]  # Ansible has no types
     def exec_command(self, cmd: str, in_data: bytes | None = None, sudoable: bool = True) -> tuple[int, bytes, bytes]:
         super().exec_command(cmd, in_data=in_data, sudoable=sudoable)
         data = in_data or b""
-        self._say(3, f"EXEC a command of {len(cmd)} characters with {len(data)} bytes of input")
-        dialogue = self._dialogue() if sudoable else None
+        self._log(3, f"EXEC a command of {len(cmd)} characters with {len(data)} bytes of input")
+        dialog = self._dialog() if sudoable else None
         with self._ansible_errors():
-            finished = self._wait_for(self._open_session.run(cmd, data, dialogue))
-        errors = finished.errors if dialogue is None else dialogue.without_prompt(finished.errors)
-        self._say(3, f"exit status {finished.status}, {len(finished.output)} and {len(errors)} bytes of output")
-        return finished.status, finished.output, errors + finished.epitaph
+            finished = self._wait_for(self._open_session.run(cmd, data, dialog))
+        errors = finished.errors if dialog is None else dialog.without_prompt(finished.errors)
+        self._log(
+            3,
+            f"exit status {finished.status}, {len(finished.output)} bytes of standard output, "
+            f"{len(errors)} bytes of standard error",
+        )
+        return finished.status, finished.output, errors + finished.signal_note
 
     def put_file(self, in_path: str, out_path: str) -> None:
         super().put_file(in_path, out_path)
         if not os.path.isfile(in_path):
-            raise AnsibleFileNotFound(f"there is no file {in_path} here", file_name=in_path)
+            raise AnsibleFileNotFound(f"there is no file '{in_path}' on the controller", file_name=in_path)
         with open(in_path, "rb") as file, self._ansible_errors():
             size = self._wait_for(self._open_session.put(file, out_path))
-        self._say(3, f"PUT {size} bytes")
+        self._log(3, f"PUT {size} bytes")
 
     def fetch_file(self, in_path: str, out_path: str) -> None:
         super().fetch_file(in_path, out_path)
@@ -298,16 +300,16 @@ class Connection(ConnectionBase):  # type: ignore[misc]  # Ansible has no types
                 self._wait_for(self._open_session.fetch(in_path, file))
                 size = f"{file.tell()} bytes" if file.seekable() else "a stream"
         except OSError as error:
-            raise AnsibleError(f"{out_path} cannot be written on the controller: {error.strerror or error}") from error
-        self._say(3, f"FETCH {size}")
+            raise AnsibleError(f"cannot write '{out_path}' on the controller: {error.strerror or error}") from error
+        self._log(3, f"FETCH {size}")
 
     def reset(self) -> None:
-        """Begin anew: with a channel of its own, and nothing known of the guest."""
+        """Close the connection. The next task gets a new channel, and nothing known of the guest is reused."""
         self.close()
 
     def close(self) -> None:
         if self._connected:
-            self._hang_up()
+            self._disconnect()
         self._connected = False
 
     @property
@@ -317,7 +319,7 @@ class Connection(ConnectionBase):  # type: ignore[misc]  # Ansible has no types
         return self._session
 
     def _wait_for(self, task: tasks.Task[Result]) -> Result:
-        with self._idle.busy(restarts=any(self.get_option(name) is not None for name in _ONE_CLIENT)):
+        with self._idle.busy(restarts=any(self.get_option(name) is not None for name in _SERVE_ONE_CLIENT)):
             return tasks.run(task)
 
     def _let_go(self) -> None:
@@ -325,41 +327,41 @@ class Connection(ConnectionBase):  # type: ignore[misc]  # Ansible has no types
             with suppress(QgaError):
                 tasks.run(self._session.let_go())
 
-    def _hang_up(self) -> None:
+    def _disconnect(self) -> None:
         with self._idle.busy():
             session, self._session = self._session, None
             if session is not None:
                 with suppress(QgaError):
                     tasks.run(session.close())
 
-    def _dialogue(self) -> Dialogue | None:
+    def _dialog(self) -> Dialog | None:
         if self.become is None or not self.become.expect_prompt():
             return None
         password = self.become.get_option("become_pass", playcontext=self._play_context)
-        return Dialogue(self.become, str(password).encode("utf-8"), self.get_option("become_success_timeout"))
+        return Dialog(self.become, str(password).encode("utf-8"), self.get_option("become_success_timeout"))
 
     @contextmanager
     def _ansible_errors(self) -> Iterator[None]:
         """
         :raises AnsibleConnectionFailure: the guest cannot be reached
-        :raises AnsibleError: it can, and what was asked of it failed
+        :raises AnsibleError: it can be reached, but the command or the file copy failed
         """
         try:
             yield
         except QgaError as error:
             kind = AnsibleError if isinstance(error, _FAILURES) else AnsibleConnectionFailure
-            raise kind(sentence(error)) from None  # its text would stand there twice
+            raise kind(sentence(error)) from None  # with a cause, Ansible would print the text twice
 
     def _observe(self, command: str, seconds: float) -> None:
-        self._say(4, f"{command} was answered after {seconds * 1000:.1f} ms")
+        self._log(4, f"{command} took {seconds * 1000:.1f} ms")
 
-    def _say(self, verbosity: int, text: str) -> None:
-        # Never what a command is, is given or writes: passwords are in all three.
+    def _log(self, verbosity: int, text: str) -> None:
+        # Never a command line, its input or its output: passwords can be in all three.
         display.verbose(f"QGA {text}", host=self.get_option("remote_addr"), caplevel=verbosity - 1)
 
 
 class IdleTimer:
-    """Does something once, on a thread of its own, when nothing else was done for so many seconds."""
+    """Runs an action once, on its own thread, after so many idle seconds."""
 
     def __init__(self, seconds: float, action: Callable[[], None]) -> None:
         self._seconds = seconds
@@ -369,7 +371,7 @@ class IdleTimer:
 
     @contextmanager
     def busy(self, restarts: bool = False) -> Iterator[None]:
-        """While something is done, the action is not; afterwards, the seconds are counted anew if ``restarts``."""
+        """Hold the action back during the block. Afterwards, restart the timer if ``restarts``."""
         with self._lock:
             if self._timer is not None:
                 self._timer.cancel()

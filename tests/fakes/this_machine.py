@@ -21,13 +21,13 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.base im
 from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import ExchangeTimeoutError, NotConnectedError
 from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop import tasks
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.messages import Refused, Reply, Returned
-from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.results import Limits
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.results import SessionLimits
 
 # An agent that systemd started has no HOME.
 ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C"}
 
 # Small limits, so that little data needs many exchanges.
-LIMITS = Limits(request=8192, reply=4096, output=65536, exec_timeout=30.0, patience=10.0, fetch=1 << 30)
+LIMITS = SessionLimits(request=8192, reply=4096, output=65536, exec_timeout=30.0, patience=10.0, fetch=1 << 30)
 
 # Takes the function that performs a request, and returns the reply or raises the channel's error.
 Fault = Callable[[Callable[[], Reply]], Reply]

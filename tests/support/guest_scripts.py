@@ -1,4 +1,4 @@
-"""The connection's scripts in a shell of this machine, as an agent would start them."""
+"""Runs the connection's scripts in a shell of this machine, as an agent would start them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection import scripts
 
-TOKEN = "0123456789abcdef"  # noqa: S105  # it keeps nobody out
+TOKEN = "0123456789abcdef"  # noqa: S105  # not a real secret
 NEXT = "fedcba9876543210"
 NOBODY = 65534
 COMMON = scripts.source("common.sh")
@@ -27,21 +27,21 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a 
 
 
 class Shell:
-    """A shell that runs the scripts as an agent's programs, in the directory, or one that they make in the places."""
+    """A shell that runs the scripts as an agent does, in ``directory``, or in one that they make in ``places``."""
 
     def __init__(self, words: list[str], place: Path) -> None:
-        # By its path: the environment that it is run in has no PATH.
+        # The full path, because the environment has no PATH.
         self.words = [shutil.which(words[0]) or words[0], *words[1:]]
         self.places = [str(place)]
         self.directory: Path | None = place / "qga-mine"
         self.directory.mkdir(0o700)
 
     def line(self, **values: str) -> bytes:
-        known = {"d": str(self.directory or ""), "n": "1", "t": TOKEN, "drop": NEXT, "spare": "f00d", "laid": ""}
+        known = {"d": str(self.directory or ""), "n": "1", "t": TOKEN, "drop": NEXT, "spare": "f00d", "stored": ""}
         return scripts.line_of({**known, **values}, self.places)
 
     def started(self, script: str, **values: str) -> subprocess.Popen[bytes]:
-        """A script that goes on while the test does. It has no more input than its line."""
+        """Start a script in the background. Its input has only the line with its variables."""
         process = subprocess.Popen(
             [*self.words, "-c", script, "qga"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, env={}
         )
@@ -57,7 +57,7 @@ class Shell:
             capture_output=True,
             check=False,
             timeout=PATIENCE_S,
-            # No HOME and no PATH, as from a daemon that nobody gave any.
+            # No HOME and no PATH, as in a daemon without them.
             env={},
         )
         return done.returncode, done.stdout
@@ -84,7 +84,7 @@ def made(shell: Shell) -> Path:
 
 @contextlib.contextmanager
 def bystander(leads: bool) -> Iterator[subprocess.Popen[bytes]]:
-    """A process, perhaps with a session of its own, that nothing has to do with."""
+    """An unrelated process, which may have its own session."""
     with subprocess.Popen(["sleep", "1000"], stdin=subprocess.DEVNULL, start_new_session=leads) as process:
         try:
             yield process
@@ -93,7 +93,7 @@ def bystander(leads: bool) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def processes_with(mark: str) -> list[int]:
-    """All processes whose environment has the mark; one that has ended has none."""
+    """Return the processes with the mark in their environment. A process that has ended has no environment."""
     found = []
     for path in Path("/proc").glob("[0-9]*/environ"):
         with contextlib.suppress(OSError):

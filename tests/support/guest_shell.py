@@ -1,4 +1,4 @@
-"""A shell of this machine whose only directory is the test's own: commands, and files put there and fetched."""
+"""A guest shell on this machine that uses only the test's directory, for commands and file copies."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._targets import T
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.errors import BecomeError
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.options import Settings
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.results import (
-    USUAL,
+    DEFAULT_TIMINGS,
     Finished,
-    Limits,
+    SessionLimits,
     Timings,
 )
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.shell import GuestShell
@@ -29,8 +29,8 @@ from tests.fakes.this_machine import LIMITS, Fault, ThisMachine
 
 Faults = Mapping[Any, Fault]
 FOR_EVER = 100_000.0  # s
-BRIEF = 0.3  # s; limits that are meant to be reached
-BEGUN = 3.0  # s; such a limit, by which the command has begun however busy the machine is
+BRIEF = 0.3  # s; a timeout that expires in a test
+STARTED = 3.0  # s; such a timeout, before which the command has started even on a busy machine
 
 
 def settings_for(*places: object, executable: str = "/bin/sh", module_cache: bool = False) -> Settings:
@@ -39,10 +39,15 @@ def settings_for(*places: object, executable: str = "/bin/sh", module_cache: boo
 
 
 class Place:
-    """A shell whose only directory is the test's own, and which has made its place there already, or not."""
+    """A shell that uses only the test's directory, and has already made its own directory in it if ``is_made``."""
 
     def __init__(
-        self, directory: Path, faults: Faults, limits: Limits, is_made: bool = True, timings: Timings = USUAL
+        self,
+        directory: Path,
+        faults: Faults,
+        limits: SessionLimits,
+        is_made: bool = True,
+        timings: Timings = DEFAULT_TIMINGS,
     ) -> None:
         self.directory = directory
         self.machine = ThisMachine()
@@ -53,8 +58,8 @@ class Place:
         self.machine.requests.clear()
         self.machine.faults.update(faults)
 
-    def run(self, command: str, data: bytes = b"", dialogue: Any = None) -> Finished:
-        return tasks.run(self.shell.run(command, data, dialogue))
+    def run(self, command: str, data: bytes = b"", dialog: Any = None) -> Finished:
+        return tasks.run(self.shell.run(command, data, dialog))
 
     def clean(self) -> None:
         tasks.run(self.shell.clean())
@@ -73,7 +78,7 @@ def slowly(perform: Callable[[], Reply]) -> Reply:
 
 
 class Password:
-    """Says the password when it is asked for, once; over when the command says so."""
+    """A dialog that sends the password once after a prompt, and ends with the success marker."""
 
     def __init__(self, timeout: float = 30.0) -> None:
         self.timeout = timeout
@@ -98,11 +103,11 @@ ASK = 'printf Password: >&2; IFS= read -r p; [ "$p" = "it\'s \\\\ s\u00fc\\$t" ]
 
 # Around what fits into one request and one reply, and many of them.
 SIZES = [0, 1, LIMITS.reply // 2, LIMITS.reply // 2 + 1, LIMITS.request // 2, LIMITS.request // 2 + 1, 100_000]
-MUCH = random.Random(1).randbytes(100_000)  # it cannot be packed
+MUCH = random.Random(1).randbytes(100_000)  # not compressible
 PACKED = b"a line of a log\n" * 10_000
 NAMES = [
     *("file", "with space", "-dash", 'it\'s "quoted" $HOME `id` \\', "\u00fcml\u00e4ut \u4f60", "two\nlines", "*"),
-    # Not UTF-8: a byte by itself, Latin-1, and all that no shell may mistake for its own marks.
+    # Not UTF-8: a single byte, Latin-1, and all bytes that a shell could use internally.
     *(os.fsdecode(name) for name in (b"\xff", b"caf\xe9", bytes(range(128, 256)))),
 ]
 NOBODY = 65534
@@ -112,10 +117,10 @@ SMALL_AND_LARGE = pytest.mark.parametrize("size", [1, 100_000])
 
 
 class FileGuest(Place):
-    """A directory for the guest's files; what the shell keeps is in another one."""
+    """A guest with a directory for its files, separate from the shell's directory."""
 
     def __init__(
-        self, directory: Path, faults: Mapping[tuple[str, int | None], Fault], timings: Timings = USUAL
+        self, directory: Path, faults: Mapping[tuple[str, int | None], Fault], timings: Timings = DEFAULT_TIMINGS
     ) -> None:
         self.files = directory / "files"
         self.files.mkdir()

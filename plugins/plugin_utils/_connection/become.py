@@ -2,18 +2,18 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Becoming another user by a command that may ask for a password, where there is no terminal.
+"""Privilege escalation by a command that may ask for a password, without a terminal.
 
-Theory of operation. ``guest/run.sh`` gives the command nothing yet, and keeps what it writes as it comes. That is read
-again and again, for ``become_success_timeout`` at the most, and each time the first row that applies is what is done:
+Theory of operation. At first ``guest/run.sh`` gives the command no input, and saves its output as it arrives. This is
+polled for up to ``become_success_timeout``. Each time, the first row that applies decides:
 
 ====================================  ==================================================================================
-what is seen                          what is done
+seen                                  action
 ====================================  ==================================================================================
-the become plugin's mark of success   the file "go" is written: the command gets its input, and is awaited as any other
-the command has ended                 its result says whether it was another user's; see ``GuestShell.run``
-a prompt, for the first time          the file "answer" is written: the password is the command's first input
-a prompt, after the password          ``BecomeError``: it was not accepted
+the become plugin's success marker    write the file "go": the command gets its input, and is awaited like any other
+the command has ended                 its result shows whether escalation succeeded; see ``GuestShell.run``
+a prompt, for the first time          write the file "answer": the password is the command's first input
+a prompt, after the password          ``BecomeError``: the password was not accepted
 ====================================  ==================================================================================
 """
 
@@ -28,17 +28,17 @@ from ...module_utils._protocol.errors import QgaError
 from .errors import BecomeError, TransferTimeoutError
 from .files import read_file
 from .programs import Ended, Polling, poll
-from .results import said
-from .scripts import too_slow
+from .results import stderr_text
+from .scripts import timed_out
 
-# What a password prompt stands in is short.
-_MOST_HEARD = 16 * 1024
+# Bytes. Output up to and including a password prompt is short.
+_PROMPT_LIMIT = 16 * 1024
 
 
-class Dialogue:
-    """Gives the password if it is asked for, and only then: else it would be the first line of the command's input.
+class Dialog:
+    """Sends the password only if the command asks for it; otherwise it would be the first line of the command's input.
 
-    ``become`` is a plugin of Ansible's, whose ``prompt`` is the text to wait for, if there is one.
+    ``become`` is an Ansible become plugin. Its ``prompt`` is the text to wait for, if there is one.
     """
 
     def __init__(self, become: Any, password: bytes, timeout: float) -> None:
@@ -54,19 +54,19 @@ class Dialogue:
 
     def answer(self, output: bytes, errors: bytes) -> bytes | None:
         """
-        :raises BecomeError: the password is asked for again
+        :raises BecomeError: the command asks for the password again
         """
         asked = (output[self._seen_output :], errors[self._seen_errors :])
         if not any(map(self._become.check_password_prompt, asked)):
             return None
         if self._is_given:
-            raise BecomeError(f"the become password was not accepted: {said(self.without_prompt(errors))}")
+            raise BecomeError(f"the become password was not accepted: {stderr_text(self.without_prompt(errors))}")
         self._is_given = True
         self._seen_output, self._seen_errors = len(output), len(errors)
         return self._password
 
     def without_prompt(self, errors: bytes) -> bytes:
-        """Return what the command wrote itself. A prompt is known by its text, or left where it is."""
+        """Return the command's own output. A prompt is removed if its text is known."""
         prompt = self._become.prompt
         if not isinstance(prompt, str) or not prompt:
             return errors
@@ -78,45 +78,45 @@ async def become_user(
     agent: GuestAgent,
     path: str,
     process: int,
-    dialogue: Dialogue,
-    lay_down: Callable[[str, bytes, Deadline], Awaitable[None]],
+    dialog: Dialog,
+    store: Callable[[str, bytes, Deadline], Awaitable[None]],
     whole: Deadline,
 ) -> Ended | None:
-    """Answer what the command asks, and let it have its input. How it ended, if it did not get that far.
+    """Answer the command's prompt and release its input. Return how the command ended if it ended before that.
 
-    ``path`` is that of what it writes, without ``.out`` or ``.err``.
+    ``path`` is the path of its output files, without ``.out`` or ``.err``.
 
-    :raises BecomeError: it took too long, however much the guest has sent meanwhile; or as :meth:`Dialogue.answer` does
-    :raises CommandTimeoutError: the time for the ``whole`` command is over
-    :raises QgaError: the agent could not be asked
+    :raises BecomeError: it took too long, no matter what the guest sent meanwhile; or as :meth:`Dialog.answer` does
+    :raises CommandTimeoutError: the deadline of the ``whole`` command has passed
+    :raises QgaError: a request to the agent failed
     """
-    deadline = Deadline(min(dialogue.timeout, whole.remaining()))
+    deadline = Deadline(min(dialog.timeout, whole.remaining()))
     polling = Polling()
     cause: QgaError | None = None
     try:
         while not deadline.expired():
             await polling.pause(deadline)
-            output, errors = [await _heard(agent, f"{path}.{name}", deadline) for name in ("out", "err")]
-            if dialogue.is_over(output):
-                await lay_down("go", b"\n", deadline)
+            output, errors = [await _written_so_far(agent, f"{path}.{name}", deadline) for name in ("out", "err")]
+            if dialog.is_over(output):
+                await store("go", b"\n", deadline)
                 return None
             ended = await poll(agent, process, deadline)
             if ended is not None:
                 return ended
-            answer = dialogue.answer(output, errors)
+            answer = dialog.answer(output, errors)
             if answer is not None:
-                await lay_down("answer", answer + b"\n", deadline)
+                await store("answer", answer + b"\n", deadline)
     except (ExchangeTimeoutError, TransferTimeoutError, UnresponsiveError) as error:
         if not deadline.expired():
             raise
         cause = error
     if whole.expired():
-        raise too_slow(whole.seconds) from cause
-    raise BecomeError(f"nothing came of becoming another user within {dialogue.timeout:g} s") from cause
+        raise timed_out(whole.seconds) from cause
+    raise BecomeError(f"privilege escalation timed out after {dialog.timeout:g} s") from cause
 
 
-async def _heard(agent: GuestAgent, path: str, deadline: Deadline) -> bytes:
+async def _written_so_far(agent: GuestAgent, path: str, deadline: Deadline) -> bytes:
     try:
-        return await read_file(agent, path, _MOST_HEARD, _MOST_HEARD, deadline)
+        return await read_file(agent, path, _PROMPT_LIMIT, _PROMPT_LIMIT, deadline)
     except CommandError:
-        return b""  # it is not there yet
+        return b""  # the file does not exist yet

@@ -13,14 +13,14 @@ from ...module_utils._errors import InvalidOptionError
 from ...module_utils._protocol.limits import USUAL_LIMITS
 from ...module_utils._ranges import Range, check_numbers
 from ...module_utils._targets import ONE, Target, target_of
-from .files import is_text
-from .results import Limits
+from .files import is_utf8
+from .results import SessionLimits
 
 _KIB = 1024
 _MIB = 1024 * _KIB
 
-# What one exchange may carry. All but vsock go through a virtio port: with QEMU 7.2 a line of 256 KiB never arrives,
-# and the agent is deaf from then on. On the way back, libvirt takes 4 MiB.
+# Bytes for one request and for one reply. All channels but vsock use a virtio port: with QEMU 7.2 a line of 256 KiB
+# never arrives, and after that the agent receives nothing more. For replies, libvirt's limit is 4 MiB.
 _VIRTIO = (96 * _KIB, 512 * _KIB)
 _VSOCK = (_MIB, _MIB)
 
@@ -35,8 +35,8 @@ _RANGES: Mapping[str, Range] = {
 
 
 class Settings(NamedTuple):
-    """``timeout`` is for one exchange, in seconds. ``executable`` is what commands are run by; ``places`` are the
-    directories in the guest of which one may be used. ``module_cache``: whether compiled code of Ansible's modules is
+    """``timeout`` is for one exchange, in seconds. ``executable`` is the shell for commands. ``places`` are directories
+    in the guest, and the first usable one is used. ``module_cache`` is whether compiled code of Ansible's modules is
     kept in one of them.
     """
 
@@ -45,7 +45,7 @@ class Settings(NamedTuple):
     executable: str
     places: tuple[str, ...]
     module_cache: bool
-    limits: Limits
+    limits: SessionLimits
 
 
 def settings_of(params: Mapping[str, Any]) -> Settings:
@@ -55,7 +55,7 @@ def settings_of(params: Mapping[str, Any]) -> Settings:
     way, target = _target(params)
     _check(params)
     request, reply = _VSOCK if way == "vsock" else _VIRTIO
-    limits = Limits(
+    limits = SessionLimits(
         request=request,
         reply=reply,
         output=params["max_output"] * _MIB,
@@ -77,13 +77,13 @@ def _target(params: Mapping[str, Any]) -> tuple[str, Target]:
     given = [way for way in ONE if params[way] is not None]
     if len(given) > 1:
         raise InvalidOptionError(
-            "several options name the guest: {}".format(", ".join(given)),
-            "Give one of {}, or none: then the host's name is that of the domain.".format(", ".join(ONE)),
+            "more than one target given: {}".format(", ".join(given)),
+            "Set one of {}, or none of them: then the inventory hostname is the domain's name.".format(", ".join(ONE)),
         )
     way = given[0] if given else "domain"
     value = params[way] if given else params["remote_addr"]
     if value is None:
-        raise InvalidOptionError("no guest is named", "Give one of {}.".format(", ".join(ONE)))
+        raise InvalidOptionError("no target given", "Set one of {}.".format(", ".join(ONE)))
     return way, target_of({way: value, "uri": params["uri"]}, USUAL_LIMITS)
 
 
@@ -92,7 +92,7 @@ def _check(params: Mapping[str, Any]) -> None:
     check_numbers(params, _RANGES)
     for option, paths in (("executable", [params["executable"]]), ("guest_directories", params["guest_directories"])):
         if not paths or not all(path.startswith("/") and "\0" not in path for path in paths):
-            raise InvalidOptionError(f"{option} has to be absolute paths in the guest", "Begin each with a slash.")
+            raise InvalidOptionError(f"{option} must be absolute paths in the guest", "Begin each path with a slash.")
     # The agent opens files there, and JSON carries Unicode only.
-    if not all(map(is_text, params["guest_directories"])):
-        raise InvalidOptionError("guest_directories has a path that is not UTF-8", "Name one that is, or a link to it.")
+    if not all(map(is_utf8, params["guest_directories"])):
+        raise InvalidOptionError("guest_directories has a path that is not UTF-8", "Use a UTF-8 path or a link to it.")

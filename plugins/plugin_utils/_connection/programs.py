@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Programs in a guest: starting one through its agent, and waiting for its end."""
+"""Programs in a guest: starting one through its agent, and waiting until it ends."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from ...module_utils._protocol.errors import QgaError, RemoteProtocolError
 from ...module_utils._protocol.messages import expect_object
 from ...module_utils._protocol.numbers import expect_integer
 
-# Each question costs the guest a wake-up, and each pause may be what the caller waits for in vain: so a pause is a part
-# of the time that has passed. Seconds.
+# Each poll wakes the guest up, and each pause can delay the caller. So a pause is a fraction of the time that has
+# passed. Seconds.
 _FIRST_PAUSE = 0.004
 _LONGEST_PAUSE = 1.0
 _PART_OF_ELAPSED = 0.0625
 
-# The agent is away, perhaps only for a moment; or its reply was lost.
+# The agent is unavailable, perhaps only for a moment; or its reply was lost.
 AWAY = (
     ExchangeTimeoutError,
     HypervisorUnavailableError,
@@ -40,18 +40,20 @@ AWAY = (
     UnresponsiveError,
 )
 
-# What could not be asked is asked again after so many seconds.
+# Seconds before a failed request is repeated.
 RETRY = 0.2
 
-# Where an agent's socket serves one client at a time, others may have it in pauses of that length; and in any pause if
-# it was held for so many seconds, since the next client stands in line. Proxmox VE gives its guest-ping three
-# (qga_check_running in PVE/QemuServer/Agent.pm of qemu-server), and a backup skips its freeze if there is no answer.
+# A socket that serves one client at a time is released in pauses of at least _LONG_PAUSE, and in any pause after it was
+# held for _MAX_HELD. Seconds. Proxmox VE waits three seconds for its guest-ping (qga_check_running in
+# PVE/QemuServer/Agent.pm of qemu-server), and a backup skips its freeze if there is no reply.
 _LONG_PAUSE = 0.125
-_MOST_HELD = 1.0
+_MAX_HELD = 1.0
 
 
 class Program(NamedTuple):
-    """A mere name as ``path`` is looked for on the agent's PATH. It begins in ``/``, with the agent's environment."""
+    """A ``path`` without a slash is searched on the agent's PATH. The program starts in ``/``, with the agent's
+    environment.
+    """
 
     path: str
     arguments: tuple[str, ...] = ()
@@ -61,8 +63,8 @@ class Program(NamedTuple):
 class Ended(NamedTuple):
     """How a program ended: with an exit status, or by a signal.
 
-    ``is_truncated``: the agent kept only the beginning of what it wrote (16 MiB of each stream,
-    ``GUEST_EXEC_MAX_OUTPUT`` in qga/commands.c, QEMU 10.0.13).
+    ``is_truncated``: the agent kept only the beginning of its output (16 MiB of each stream, ``GUEST_EXEC_MAX_OUTPUT``
+    in qga/commands.c, QEMU 10.0.13).
     """
 
     exit_status: int | None
@@ -73,14 +75,14 @@ class Ended(NamedTuple):
 
 
 class UnknownProcessError(CommandFailedError):
-    """The agent knows nothing of the process: it has told of its end already, or is not the one that started it."""
+    """The agent does not know the process: it has already reported its end, or another agent started it."""
 
 
 class Polling:
-    """The pauses between questions: short at first, and longer the longer it takes.
+    """The pauses between polls: short at first, and longer over time.
 
-    In the longer ones ``shared`` is left to its other clients, if it is given, and at least once a second. One that has
-    it after the pause is waited for, up to ``patience`` seconds.
+    If ``shared`` is given, it is released for other clients in the longer pauses, and at least once a second. If
+    another client holds it after the pause, this waits for it for up to ``patience`` seconds.
     """
 
     def __init__(self, shared: GuestAgent | None = None, patience: float = 0.0) -> None:
@@ -89,19 +91,19 @@ class Polling:
         self._patience = patience
 
     async def pause(self, deadline: Deadline) -> None:
-        """Pause until the next question is due, or until the deadline.
+        """Pause until the next poll is due, or until the deadline.
 
-        :raises QgaError: the agent was let go of, and could not be had back
+        :raises QgaError: the agent was released, and could not be regained
         """
         elapsed = Deadline(0.0).at - self._begun.at
         seconds = min(max(_FIRST_PAUSE, elapsed * _PART_OF_ELAPSED), _LONGEST_PAUSE)
-        await self._rest(seconds, deadline, 0.0 if seconds >= _LONG_PAUSE else _MOST_HELD)
+        await self._rest(seconds, deadline, 0.0 if seconds >= _LONG_PAUSE else _MAX_HELD)
 
     async def retry(self, deadline: Deadline) -> None:
-        """Pause before a question that was not answered, or was refused, is asked again. A client that has frozen the
-        guest needs the agent to thaw it.
+        """Pause before a failed or refused request is repeated. The agent is released meanwhile, because a client that
+        has frozen the guest needs it to thaw the guest.
         """
-        with contextlib.suppress(QgaError):  # the next question shows it
+        with contextlib.suppress(QgaError):  # the next request will fail
             await self._rest(RETRY, deadline, 0.0)
 
     async def _rest(self, seconds: float, deadline: Deadline, held: float) -> None:
@@ -113,10 +115,10 @@ class Polling:
 
 
 async def start(agent: GuestAgent, program: Program, deadline: Deadline = NEVER) -> int:
-    """Start a program, by the deadline; its process in the guest.
+    """Start a program by the deadline, and return its process ID in the guest.
 
-    :raises CommandError: the agent does not start programs, or there is no such program
-    :raises QgaError: the agent could not be asked; the program may have been started then
+    :raises CommandError: the agent does not start programs, or the program does not exist
+    :raises QgaError: the request failed; the program may have been started
     """
     arguments: dict[str, Any] = {"path": program.path, "arg": list(program.arguments), "capture-output": True}
     if program.input:
@@ -126,10 +128,10 @@ async def start(agent: GuestAgent, program: Program, deadline: Deadline = NEVER)
 
 
 async def poll(agent: GuestAgent, process: int, deadline: Deadline = NEVER) -> Ended | None:
-    """How the process ended. None: it has not. The agent reports an end only once; it has to answer by the deadline.
+    """Return how the process ended, or None if it has not ended. The agent reports an end only once.
 
-    :raises UnknownProcessError: the agent does not know it
-    :raises QgaError: the agent could not be asked
+    :raises UnknownProcessError: the agent does not know the process
+    :raises QgaError: the request failed, or there was no reply by the deadline
     """
     try:
         value = await agent.call("guest-exec-status", {"pid": process}, deadline=deadline)
@@ -138,7 +140,7 @@ async def poll(agent: GuestAgent, process: int, deadline: Deadline = NEVER) -> E
     status = expect_object(value, "guest-exec-status")
     if status.get("exited") is not True:
         if status.get("exited") is not False:
-            raise RemoteProtocolError("the agent returned a guest-exec-status that does not say whether it has exited")
+            raise RemoteProtocolError("the agent returned a guest-exec-status without a valid member exited")
         return None
     ended = Ended(
         _integer_if_there(status, "exitcode"),
@@ -148,13 +150,12 @@ async def poll(agent: GuestAgent, process: int, deadline: Deadline = NEVER) -> E
         any(status.get(key, False) is not False for key in ("out-truncated", "err-truncated")),
     )
     if ended.exit_status is None and ended.signal is None:
-        # An agent with something to hide.
-        raise RemoteProtocolError("the agent returned a guest-exec-status of a process that ended in no way")
+        raise RemoteProtocolError("the agent returned a guest-exec-status with neither an exit status nor a signal")
     return ended
 
 
 async def execute(agent: GuestAgent, program: Program, deadline: Deadline) -> Ended | None:
-    """Run a program to its end. None: it has not ended by the deadline.
+    """Run a program and return how it ended, or None if it has not ended by the deadline.
 
     :raises QgaError: as :func:`start` and :func:`poll` do
     """
@@ -163,10 +164,10 @@ async def execute(agent: GuestAgent, program: Program, deadline: Deadline) -> En
 
 
 async def end_of(agent: GuestAgent, process: int, deadline: Deadline, patience: float | None = None) -> Ended | None:
-    """How the process ended. None: it has not, by the deadline.
+    """Wait until the process ends. Return how it ended, or None if it has not ended by the deadline.
 
-    With ``patience``, others may have the agent meanwhile, see :class:`Polling`: only where an answer that is lost, or
-    a refusal because they have frozen the guest, is not the end.
+    With ``patience``, the agent is released for other clients meanwhile; see :class:`Polling`. Use this only if the
+    caller can recover from a lost reply, and from a refusal because another client has frozen the guest.
 
     :raises QgaError: as :func:`poll` and :meth:`Polling.pause` do
     """
@@ -179,16 +180,16 @@ async def end_of(agent: GuestAgent, process: int, deadline: Deadline, patience: 
 
 
 def decoded(value: Any, what: str) -> bytes:
-    """The bytes that an agent sent as base64.
+    """Return the bytes that an agent sent as base64.
 
-    :raises RemoteProtocolError: it is none
+    :raises RemoteProtocolError: this is not base64
     """
     if isinstance(value, str):
         try:
             return base64.b64decode(value, validate=True)
         except (binascii.Error, ValueError):
             pass
-    raise RemoteProtocolError(f"the agent returned {what} that is no base64")
+    raise RemoteProtocolError(f"the agent returned {what} that is not base64")
 
 
 def _integer_if_there(status: Mapping[str, Any], key: str) -> int | None:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A command: its limits, how long is waited for it, its result, and the reports of the scripts in ``guest`` on it."""
+"""A command's limits, timings and result, and the reports of the scripts in ``guest`` on it."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from .programs import Ended, UnknownProcessError
 
 REPORT = "qga-report"
 
-# What run.sh and prepare.sh exit with if they could not begin, besides saying why.
+# The exit status of run.sh and prepare.sh if they could not begin; the reason is on their standard error.
 NOT_BEGUN = 97
 
 
-class Limits(NamedTuple):
-    """``request`` and ``reply`` are the bytes of input, output or a file that one exchange carries at the most; on the
-    wire, as base64, they are a third more.
+class SessionLimits(NamedTuple):
+    """``request`` and ``reply`` are the maximum bytes of input, output or a file in one exchange; as base64 they are a
+    third larger on the wire.
 
-    ``output`` is for each stream of a command, ``fetch`` for a file that is fetched; both are in bytes.
-    ``exec_timeout`` is for all of a command, or for a file, in seconds, and infinite for none; ``patience`` is how long
-    an agent may be away in the middle of a command.
+    ``output`` is for each stream of a command, ``fetch`` for a fetched file; both are in bytes. ``exec_timeout`` is for
+    a whole command or file, in seconds, and infinite for no limit. ``patience`` is the number of seconds that an agent
+    may be unavailable during a command.
     """
 
     request: int
@@ -38,12 +38,12 @@ class Limits(NamedTuple):
 
 
 class Timings(NamedTuple):
-    """In seconds.
+    """Timings in seconds.
 
-    ``begin``: a request that has not begun its command by then does not any more. ``grace``: what a command
-    that ended in time has written may still be read for so long after that time; and if the agent is away when it is
-    over, that is how long it is waited for, to end the command. ``clean``, ``give_up``: for removing the directory, and
-    half a file.
+    ``begin``: after this, a request that has not started its command never will. ``grace``: after ``exec_timeout``, the
+    output of a command that ended in time may still be read for so long; and if the agent is unavailable then, this is
+    how long the connection waits for it, to kill the command. ``clean`` and ``give_up``: for removing the directory,
+    and an incomplete file.
     """
 
     begin: float = 5.0
@@ -52,34 +52,34 @@ class Timings(NamedTuple):
     give_up: float = 5.0
 
 
-USUAL = Timings()
+DEFAULT_TIMINGS = Timings()
 
 
-# Of these it is likely that a status above 128 stands for them; the others are exit statuses of programs, too.
-_DEADLY = {4: "SIGILL", 6: "SIGABRT", 7: "SIGBUS", 8: "SIGFPE", 9: "SIGKILL", 11: "SIGSEGV", 15: "SIGTERM"}
+# A status above 128 probably means one of these signals. Others are left out: programs use those exit statuses, too.
+_SIGNALS = {4: "SIGILL", 6: "SIGABRT", 7: "SIGBUS", 8: "SIGFPE", 9: "SIGKILL", 11: "SIGSEGV", 15: "SIGTERM"}
 
 
 class Finished(NamedTuple):
-    """The result of a command. Its status is above 128, as shells have it, if a signal ended it."""
+    """The result of a command. As in shells, its status is above 128 if a signal killed it."""
 
     status: int
     output: bytes
     errors: bytes
 
     @property
-    def epitaph(self) -> bytes:
-        """A line about a command that a signal ended; empty for others."""
+    def signal_note(self) -> bytes:
+        """A line about the signal that killed the command; otherwise empty."""
         number = self.status - 128
-        if number not in _DEADLY:
+        if number not in _SIGNALS:
             return b""
-        line = f"signal {number} ({_DEADLY[number]}) ended the command, by its exit status {self.status}\n"
+        line = f"the exit status {self.status} means that signal {number} ({_SIGNALS[number]}) killed the command\n"
         return (b"" if self.errors[-1:] in (b"", b"\n") else b"\n") + line.encode("ascii")
 
 
 class Report(NamedTuple):
-    """The report of a script on a command. ``output`` and ``errors`` are the names of streams, if they are not empty.
+    """The report of a script on a command. ``output`` and ``errors`` are the names of streams that are not empty.
 
-    ``name`` is that of the directory, in the place of that number.
+    ``name`` is the name of the directory, and ``place`` the number from 0 of the place that it is in.
     """
 
     state: str
@@ -99,32 +99,33 @@ _DONE = re.compile(r"(0|[1-9][0-9]{0,2}) (kept|lost) (out|-) (err|-) " + _WHERE)
 def reported(ended: Ended, token: str, number: str) -> Report:
     """
     :raises NoPlaceError: the script could not begin
-    :raises ResultLostError: it was ended before it was done
-    :raises UnknownProcessError: it is another program's output
+    :raises ResultLostError: the script was killed before it was done
+    :raises UnknownProcessError: this is the output of another program
     """
     if ended.exit_status == NOT_BEGUN:
-        raise NoPlaceError(f"the guest cannot keep a command, and said: {said(ended.errors) or 'nothing'}")
+        reason = stderr_text(ended.errors) or "no reason given"
+        raise NoPlaceError(f"the guest has no usable directory for the connection's files: {reason}")
     if ended.signal is not None:
-        raise ResultLostError(f"signal {ended.signal} ended the shell in the guest that looked after the command")
+        raise ResultLostError(f"signal {ended.signal} killed the shell in the guest that supervised the command")
     line = ended.output[:1000]
     words = line.decode("utf-8", "replace").rstrip("\n").split(" ", 4)
     if words[:3] != [REPORT, token, number] or len(words) < 4:
-        it_said = said(ended.errors) or "nothing"
-        raise UnknownProcessError(f"the guest's shell did not report as it should; it said: {it_said}")
+        reason = stderr_text(ended.errors) or "no error output"
+        raise UnknownProcessError(f"the guest's shell did not report in the expected form: {reason}")
     if words[3] == "ready":
         ready = _READY.match("".join(words[4:]))
         if ready is None:
-            raise RemoteProtocolError("the guest's shell reported of a directory in no known way")
+            raise RemoteProtocolError("the guest's shell reported a directory in an unknown form")
         return Report("ready", place=int(ready.group(1)), name=ready.group(2))
     if words[3] != "done":
         return Report(words[3])
     found = _DONE.match("".join(words[4:]))
     if found is None:
-        raise RemoteProtocolError("the guest's shell reported of the end of a command in no known way")
+        raise RemoteProtocolError("the guest's shell reported the end of a command in an unknown form")
     status, kept, output, errors, place, name = found.groups()
     return Report("done", int(status), kept == "kept", output.strip("-"), errors.strip("-"), int(place), name)
 
 
-def said(data: bytes) -> str:
-    """Return what was written to standard error, for a sentence."""
+def stderr_text(data: bytes) -> str:
+    """Return standard error as text for a sentence."""
     return visible(data.decode("utf-8", "replace").strip())

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""One guest to run commands in and to copy files to and from: its channel, its agent and its shell."""
+"""A session with one guest, for commands and file copies: its channel, its agent and its shell."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ...module_utils._channels.base import Channel, Exchange, ForwardingChannel,
 from ...module_utils._errors import CommandDisabledError, CommandError, CommandFailedError
 from ...module_utils._event_loop.tasks import Task
 from ...module_utils._protocol.errors import QgaError
-from .become import Dialogue
+from .become import Dialog
 from .options import Settings
 from .results import Finished
 from .shell import GuestShell
@@ -33,8 +33,8 @@ NEEDED = (
 )
 
 _DISABLED_HINT = (
-    "Allow them inside the guest and restart its agent: in /etc/sysconfig/qemu-ga take them out of BLACKLIST_RPC or "
-    "BLOCK_RPCS, or add them to --allow-rpcs in FILTER_RPC_ARGS, whichever is there; without that file, see block-rpcs "
+    "Allow them inside the guest and restart its agent: in /etc/sysconfig/qemu-ga remove them from BLACKLIST_RPC or "
+    "BLOCK_RPCS, or add them to --allow-rpcs in FILTER_RPC_ARGS, whichever is there. Without that file, see block-rpcs "
     "and allow-rpcs in /etc/qemu/qemu-ga.conf."
 )
 
@@ -54,7 +54,7 @@ class _ObservedChannel(ForwardingChannel):
 
 
 class GuestSession:
-    """``observe`` gets the name of each command that was answered, and the seconds that it took."""
+    """``observe`` gets the name of each agent command that got a reply, and its duration in seconds."""
 
     def __init__(self, settings: Settings, observe: Callable[[str, float], None]) -> None:
         self._channel: Channel = _ObservedChannel(settings.target.open(), observe)
@@ -64,19 +64,19 @@ class GuestSession:
 
     async def connect(self) -> None:
         """
-        :raises QgaError: the agent does not answer
+        :raises QgaError: the agent does not reply
         """
-        with contextlib.suppress(CommandError):  # it answers, if only to refuse
+        with contextlib.suppress(CommandError):  # a refusal is a reply
             await self._agent.call("guest-ping")
 
-    async def run(self, command: str, data: bytes = b"", dialogue: Dialogue | None = None) -> Finished:
+    async def run(self, command: str, data: bytes = b"", dialog: Dialog | None = None) -> Finished:
         """
         :raises QgaError: as :meth:`GuestShell.run` does
         """
-        return await self._allowed(self._shell.run, command, data, dialogue)
+        return await self._allowed(self._shell.run, command, data, dialog)
 
     async def put(self, file: BinaryIO, path: str) -> int:
-        """Make ``path`` in the guest a copy of ``file``; its size.
+        """Copy ``file`` to ``path`` in the guest, and return its size in bytes.
 
         :raises QgaError: as :func:`put` does
         """
@@ -85,18 +85,18 @@ class GuestSession:
         return source.size
 
     async def fetch(self, path: str, target: BinaryIO) -> None:
-        """Write to ``target`` what is in the file ``path`` of the guest.
+        """Copy the file ``path`` in the guest to ``target``.
 
         :raises QgaError: as :func:`fetch` does
         """
         await self._allowed(fetch, self._shell, path, target)
 
     async def let_go(self) -> None:
-        """Leave the agent to others until it is needed; see :meth:`Channel.let_go`."""
+        """Release the agent for other clients until it is needed; see :meth:`Channel.let_go`."""
         await self._channel.let_go()
 
     async def close(self) -> None:
-        """Leave nothing in the guest, as far as it listens, and close the channel."""
+        """Remove the connection's files in the guest, if the agent replies, and close the channel."""
         try:
             with contextlib.suppress(QgaError):
                 await self._channel.regain(self._patience)
@@ -105,10 +105,10 @@ class GuestSession:
             await self._channel.close()
 
     async def _allowed(self, work: Callable[..., Task[Result]], *arguments: object) -> Result:
-        """Have the agent back, and do the work.
+        """Regain the agent, and do the work.
 
-        :raises CommandDisabledError: with all that is disabled and needed, where only the first of it was met
-        :raises CommandFailedError: also where the guest runs Windows, which has no shell for our scripts
+        :raises CommandDisabledError: with all needed commands that are disabled, not only the first one
+        :raises CommandFailedError: also if the guest runs Windows, which has no shell for the scripts
         """
         await self._channel.regain(self._patience)
         try:

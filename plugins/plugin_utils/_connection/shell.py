@@ -2,45 +2,44 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Commands in a guest, each in a shell of its own: begun once, awaited within limits, and their results not lost.
+"""Commands in a guest, each in its own shell: started once, with limits, and with results that survive lost replies.
 
-Theory of operation. A command is begun by one request, whose script (``guest/run.sh``) keeps all that is known of the
-command in files of the connection's directory. If a reply is lost, or the agent is another process by then, another
-script (``guest/look.sh``) finds those files and reports what has become of the command.
+Theory of operation. One request starts a command. Its script (``guest/run.sh``) keeps the state of the command in files
+of the connection's directory. If a reply is lost, or the agent was restarted, another script (``guest/look.sh``) finds
+those files and reports the state of the command.
 
-The directory. The first script makes it, in the first of several places that it can use, so that no request is needed
-for that alone; which place it was is in the script's report. Until one has come, the scripts look in all places for the
-directory in which the command was begun, and know it by a file whose name is the connection's secret.
+The directory. The first script makes it, in the first usable one of several places, so that this needs no separate
+request; the script's report names the place. Before such a report, the scripts search all places for the directory in
+which the command was started, and recognize it by a file whose name is the connection's secret.
 
 ===========================  ==================================  ========================================
-``_directory``               how it comes about                  what a script does
+``_directory``               when                                action of a script
 ===========================  ==================================  ========================================
-None: one of several places  at first; the guest knows nothing   ``run`` makes one; ``look`` and ``end``
-                             of a command any more; after        search all places
-                             ``clean``
-a path                       a report of ``run``, ``prepare``    each enters it; if it is gone or not the
-                             or ``look``                         connection's any more, ``run`` and ``prepare``
-                                                                 fail, and ``look`` knows of no command
+None: one of several places  at first; if the guest no longer    ``run`` makes one; ``look`` and ``end``
+                             knows a command; after ``clean``    search all places
+a path                       after a report of ``run``,          each enters it; if it is gone or no longer
+                             ``prepare`` or ``look``             the connection's, ``run`` and ``prepare``
+                                                                 fail, and ``look`` reports ``unknown``
 ===========================  ==================================  ========================================
 
-A command. ``run`` starts it, waits for its end (``_result``), and reads what it wrote (``_finish``). What is lost on
-the way leads to ``_recover``, which asks again and again; the first row that applies is what is done:
+A command. ``run`` starts it, waits until it ends (``_result``), and reads its output (``_finish``). If a reply is lost,
+``_recover`` polls; the first row that applies decides:
 
 =====================  =====================================  =====================================================
-report of ``look``     while                                  what is done
+report of ``look``     when                                   action
 =====================  =====================================  =====================================================
-none, or a refusal     the agent is away for ``patience``     the agent's error; out of time, it is ended before
-none, or a refusal     otherwise                              ask again
+none, or a refusal     unavailable for ``patience``           the agent's error; after the timeout, kill it first
+none, or a refusal     otherwise                              poll again
 ``done``               at any time                            its result
 ``gone``               at any time                            ``ResultLostError``: it ended with agent or guest
-``running``            its time is over                       ``CommandTimeoutError``; the caller ends it
-``running``            otherwise                              ask again; from now on it is known to have begun
-anything else          for ``Timings.begin``                  ask again: the request may not have arrived yet
-anything else          after that                             it is kept from beginning, and the first error raised
+``running``            after its timeout                      ``CommandTimeoutError``; the caller kills it
+``running``            otherwise                              poll again; from now on it is known to have started
+anything else          for ``Timings.begin``                  poll again: the request may not have arrived yet
+anything else          after that                             prevent its start, and raise the first error
 =====================  =====================================  =====================================================
 
-What does not fit into the request (a long command, much input), and whatever is said to a command that asks for a
-password, is laid down in files of the directory under names that are secret: ``prepare`` makes the directory for them.
+Data that does not fit into the request (a long command, much input), and all input to a command that asks for a
+password, is stored in files of the directory under secret names. ``prepare`` makes the directory for them.
 """
 
 from __future__ import annotations
@@ -57,7 +56,7 @@ from ...module_utils._event_loop.tasks import Deadline
 from ...module_utils._protocol.errors import QgaError, RemoteProtocolError
 from ...module_utils._untrusted import visible
 from . import scripts
-from .become import Dialogue, become_user
+from .become import Dialog, become_user
 from .errors import (
     BecomeError,
     CommandTimeoutError,
@@ -68,32 +67,32 @@ from .errors import (
     ResultLostError,
     TransferTimeoutError,
 )
-from .files import FileTooLongError, GuestFile, is_text, read_whole
+from .files import FileTooLongError, GuestFile, is_utf8, read_whole
 from .options import Settings
 from .programs import AWAY, RETRY, Polling, Program, UnknownProcessError, end_of, execute, start
-from .results import USUAL, Finished, Report, Timings, reported, said
+from .results import DEFAULT_TIMINGS, Finished, Report, Timings, reported, stderr_text
 
-# The reply may have been lost, or the agent is only away for a moment: what became of the command can be asked.
-_UNHEARD = (*AWAY, RemoteProtocolError)
-# What passes as well, once a command was begun. Who is frozen may have been thawed before it could be asked, and seems
-# to have the commands disabled then.
-_PASSING = (*_UNHEARD, CommandDisabledError, FrozenError, UnknownProcessError)
+# The reply may be lost, or the agent may be unavailable only for a moment: ``look`` can report the command's state.
+_REPLY_LOST = (*AWAY, RemoteProtocolError)
+# These errors are transient, too, after a command was started. A frozen guest may be thawed before it is asked whether
+# it is frozen, so it seems to have the commands disabled.
+_TRANSIENT = (*_REPLY_LOST, CommandDisabledError, FrozenError, UnknownProcessError)
 
-# The longest command that is an argument: Linux takes 128 KiB for each (MAX_ARG_STRLEN, execve(2)).
-_MOST_ARGUMENT = 96 * 1024
+# Bytes of a command that is an argument: Linux allows 128 KiB for each (MAX_ARG_STRLEN, execve(2)).
+_MAX_ARGUMENT = 96 * 1024
 
-# The bytes of a script's words besides the command and lead.sh: numbers, secrets, paths.
-_WORDS = 1024
+# Bytes of a script's variables besides the command and lead.sh: numbers, secrets, paths.
+_VARIABLES = 1024
 
-# How often dialogue.sh looks for an answer at the most, and how much longer than the dialogue. 1/s, and seconds.
+# How often dialog.sh polls for an answer, per second, and how many seconds longer than the dialog's timeout.
 _LOOKS = 20
-_DIALOGUE_PATIENCE = 10.0
+_DIALOG_PATIENCE = 10.0
 
 
 class GuestShell:
-    """A POSIX shell in the guest of ``agent``, which has answered before."""
+    """A POSIX shell in the guest of ``agent``, which has replied before."""
 
-    def __init__(self, agent: GuestAgent, settings: Settings, timings: Timings = USUAL) -> None:
+    def __init__(self, agent: GuestAgent, settings: Settings, timings: Timings = DEFAULT_TIMINGS) -> None:
         self.agent = agent
         self.limits = settings.limits
         self.timings = timings
@@ -104,78 +103,78 @@ class GuestShell:
         self._commands = 0
         self._aliases = 0
         self._directory: str | None = None
-        # How the names of what is laid down begin: for the command that runs, and for the next one; empty for none.
-        self._laid = ""
+        # Prefixes of the names of stored files: for the running command, and for the next one; empty for none.
+        self._stored = ""
         self._drop = ""
         self._next_drop = ""
         self._is_used = False
         self._is_lost = False
-        self._read = ""  # the last command whose output was taken
+        self._read = ""  # the number of the last command whose output was read
 
-    async def run(self, command: str, data: bytes = b"", dialogue: Dialogue | None = None) -> Finished:
-        """Run a command to its end, with ``data`` for its input.
+    async def run(self, command: str, data: bytes = b"", dialog: Dialog | None = None) -> Finished:
+        """Run a command to its end, with ``data`` as its input.
 
-        :raises CommandTimeoutError: it took too long, and was ended; or what it wrote did not come in time
-        :raises ResultLostError: what came of it cannot be known
+        :raises CommandTimeoutError: it took too long and was killed, or its output did not arrive in time
+        :raises ResultLostError: its result is unknown
         :raises OutputTooLongError: it wrote more than the limit
-        :raises FileTransferError: the guest withholds what it wrote
-        :raises OutputLostError: the guest could not keep what it wrote
+        :raises FileTransferError: the guest does not transfer its output
+        :raises OutputLostError: the guest could not save its output
         :raises NoPlaceError: no directory could be made for it
-        :raises QgaError: the agent could not be asked
+        :raises QgaError: a request to the agent failed
         """
         self._commands += 1
         number = str(self._commands)
         deadline = Deadline(self.limits.exec_timeout)
         try:
-            program = await self._runner(number, command, data, dialogue, deadline)
+            program = await self._runner(number, command, data, dialog, deadline)
         except TransferTimeoutError as error:
-            raise scripts.too_slow(self.limits.exec_timeout) from error
-        report = await self._carry_out(number, program, deadline, dialogue)
+            raise scripts.timed_out(self.limits.exec_timeout) from error
+        report = await self._carry_out(number, program, deadline, dialog)
         self._settle(report)
         finished = await self._finish(number, report, Deadline(max(deadline.remaining(), self.timings.grace)))
-        if dialogue is not None and not dialogue.is_over(finished.output):
-            it_said = said(finished.errors) or "nothing"
-            raise BecomeError(f"the command ended before it was another user's, and said: {it_said}")
+        if dialog is not None and not dialog.is_over(finished.output):
+            reason = stderr_text(finished.errors) or "no error output"
+            raise BecomeError(f"the command ended before privilege escalation succeeded: {reason}")
         return finished
 
-    async def _carry_out(self, number: str, program: Program, deadline: Deadline, dialogue: Dialogue | None) -> Report:
-        """Start a command and wait for its end; what does not end in time is ended."""
+    async def _carry_out(self, number: str, program: Program, deadline: Deadline, dialog: Dialog | None) -> Report:
+        """Start a command and wait until it ends, or kill it after its timeout."""
         process: int | None = None
         try:
             try:
                 process = await self._start(program, deadline)
-            except _UNHEARD as error:
-                if dialogue is not None:
-                    await self._end(number, None)  # nobody would answer what it asks
+            except _REPLY_LOST as error:
+                if dialog is not None:
+                    await self._end(number, None)  # nothing would answer its prompt
                     raise
                 return await self._recover(number, deadline, error)
-            return await self._result(number, process, deadline, dialogue)
+            return await self._result(number, process, deadline, dialog)
         except BaseException as error:
-            # After a task's own time limit, or because of the operator, nobody waits for the command any more.
+            # After the timeout of Ansible's task, or an interrupt by the user, nothing waits for the command any more.
             if isinstance(error, CommandTimeoutError) or not isinstance(error, QgaError):
                 await self._end(number, process)
             raise
 
     async def alias(self, path: str, deadline: Deadline) -> str:
-        """Return a path by which the agent can open what is at ``path``: JSON carries Unicode only, and a path may have
-        any bytes.
+        """Return a path by which the agent can open the file at ``path``: JSON carries Unicode only, but a path may
+        have any bytes.
 
-        :raises FileTransferError: it cannot be linked to
-        :raises QgaError: the agent could not be asked
+        :raises FileTransferError: no link to it can be made
+        :raises QgaError: a request to the agent failed
         """
-        if is_text(path):
+        if is_utf8(path):
             return path
         self._aliases += 1
         link = f"{self._aliases}.link"
         await self._prepare(deadline)
-        words = {"p": path, "d": self._directory or "", "t": self._token, "link": link}
-        made = await scripts.ask(self.agent, scripts.LINK, words, deadline=deadline)
+        variables = {"p": path, "d": self._directory or "", "t": self._token, "link": link}
+        made = await scripts.ask(self.agent, scripts.LINK, variables, deadline=deadline)
         if made.status != 0:
-            raise FileTransferError(f"{visible(path)} cannot be opened by a link: {said(made.errors)}")
+            raise FileTransferError(f"cannot make a link to '{visible(path)}': {stderr_text(made.errors)}")
         return f"{self._directory}/{link}"
 
     async def clean(self) -> None:
-        """Remove what is kept in the guest. Should it not answer, it stays there."""
+        """Remove the connection's files in the guest. If the agent does not reply, they stay there."""
         is_used, self._is_used, self._directory, self._drop = self._is_used, False, None, ""
         if not is_used or self._is_lost:
             return
@@ -183,26 +182,25 @@ class GuestShell:
             program = scripts.script(scripts.CLEAN, {"t": self._token}, self._places)
             await execute(self.agent, program, Deadline(self.timings.clean))
 
-    # Beginning.
+    # Starting a command.
 
     async def _start(self, program: Program, deadline: Deadline) -> int:
-        """Start a program that makes the directory, if there is none.
+        """Start a program that makes the directory if there is none.
 
         :raises QgaError: as :func:`start` does
         """
         try:
             process = await start(self.agent, program, deadline)
-        except _UNHEARD:
+        except _REPLY_LOST:
             self._is_used = True
             raise
         self._is_used = True
         return process
 
     async def _prepare(self, whole: Deadline) -> None:
-        """Make the connection's directory in the guest, which only its agent's user can look into, with the files that
-        something can be laid down in for the next command.
+        """Make the connection's private directory in the guest, with the files for data of the next command.
 
-        :raises NoPlaceError: there is none
+        :raises NoPlaceError: no directory can be made
         """
         if self._directory is not None and self._drop:
             return
@@ -212,95 +210,97 @@ class GuestShell:
         if ended is None:
             await scripts.stop(self.agent, process)
             if whole.expired():
-                raise TransferTimeoutError(f"the guest did not make a directory within {whole.seconds:g} s")
-            raise UnresponsiveError("the guest did not make a directory in time")
+                raise TransferTimeoutError(f"creating a directory in the guest timed out after {whole.seconds:g} s")
+            raise UnresponsiveError("creating a directory in the guest timed out")
         try:
             report = reported(ended, self._token, "0")
         except NoPlaceError as error:
             places = ", ".join(map(visible, self._places))
-            raise NoPlaceError(f"{error.message} (of {places})") from error
+            raise NoPlaceError(f"{error.message} (guest_directories: {places})") from error
         self._settle(report)
 
     async def _runner(
-        self, number: str, command: str, data: bytes, dialogue: Dialogue | None, deadline: Deadline
+        self, number: str, command: str, data: bytes, dialog: Dialog | None, deadline: Deadline
     ) -> Program:
-        """The program that runs a command. What does not fit into a request is laid down in the guest before."""
+        """Return the program that runs a command. First store data that does not fit into a request in the guest."""
         if self._module_cache:
             data = scripts.with_cache(command, data, self._places)
-        script = scripts.RUN if dialogue is None else scripts.RUN_ASKING
-        budget = self.limits.request - len(json.dumps(script)) * 3 // 4 - len(scripts.LEAD) - _WORDS
+        script = scripts.RUN if dialog is None else scripts.RUN_WITH_DIALOG
+        budget = self.limits.request - len(json.dumps(script)) * 3 // 4 - len(scripts.LEAD) - _VARIABLES
         size = len(scripts.quoted(command).encode("utf-8", "surrogateescape"))
-        lays_command = size > min(budget // 2, _MOST_ARGUMENT)
-        lays_input = len(data) > (budget if lays_command else budget - size)
-        self._laid = ""
-        if lays_command or lays_input or dialogue is not None:
+        stores_command = size > min(budget // 2, _MAX_ARGUMENT)
+        stores_input = len(data) > (budget if stores_command else budget - size)
+        self._stored = ""
+        if stores_command or stores_input or dialog is not None:
             await self._prepare(deadline)
-            self._laid = self._drop
-        if lays_command:
+            self._stored = self._drop
+        if stores_command:
             sourced = _sourced(command, self._executable)
-            await self._lay_down("command", sourced.encode("utf-8", "surrogateescape"), deadline)
+            await self._store("command", sourced.encode("utf-8", "surrogateescape"), deadline)
             command = ""
-        if lays_input:
-            await self._lay_down("input", data, deadline)
+        if stores_input:
+            await self._store("input", data, deadline)
             data = b""
         before, self._read = self._read, ""
-        words = {
+        variables = {
             **self._dropping(),
             "limit": str(self.limits.output + 1),
-            "laid": self._laid,
-            "stdin": "laid" if lays_input else "",
-            "rounds": "" if dialogue is None else str(int((dialogue.timeout + _DIALOGUE_PATIENCE) * _LOOKS)),
+            "stored": self._stored,
+            "stdin": "stored" if stores_input else "",
+            "rounds": "" if dialog is None else str(int((dialog.timeout + _DIALOG_PATIENCE) * _LOOKS)),
             "before": before,
             "lead": scripts.LEAD,
             "sh": self._executable,
             "cmd": command,
         }
-        return self._program(script, number, words, data)
+        return self._program(script, number, variables, data)
 
     def _dropping(self) -> dict[str, str]:
         self._drop, self._next_drop = "", secrets.token_hex(16)
         return {"drop": self._next_drop}
 
-    def _program(self, script: str, number: str, words: Mapping[str, str] | None = None, data: bytes = b"") -> Program:
+    def _program(
+        self, script: str, number: str, variables: Mapping[str, str] | None = None, data: bytes = b""
+    ) -> Program:
         spare = secrets.token_hex(16)
         known = {"d": self._directory or "", "n": number, "t": self._token, "spare": spare}
-        return scripts.script(script, {**known, **(words or {})}, self._places, data)
+        return scripts.script(script, {**known, **(variables or {})}, self._places, data)
 
-    async def _lay_down(self, kind: str, data: bytes, deadline: Deadline) -> None:
-        # Only into a file that is there: its name is a secret of the directory's, which nobody else can have made.
-        path = f"{self._directory}/{self._laid}.{kind}"
+    async def _store(self, kind: str, data: bytes, deadline: Deadline) -> None:
+        # "r+b" opens only an existing file. Its name is secret, so no other user can have created it.
+        path = f"{self._directory}/{self._stored}.{kind}"
         async with GuestFile(self.agent, path, "r+b", self.limits.request, deadline) as file:
             await file.write(data)
 
-    # What became of it.
+    # Getting its result.
 
-    async def _result(self, number: str, process: int, deadline: Deadline, dialogue: Dialogue | None) -> Report:
+    async def _result(self, number: str, process: int, deadline: Deadline, dialog: Dialog | None) -> Report:
         ended = None
-        if dialogue is not None:
+        if dialog is not None:
             try:
                 path = f"{self._directory}/{number}"
-                ended = await become_user(self.agent, path, process, dialogue, self._lay_down, deadline)
+                ended = await become_user(self.agent, path, process, dialog, self._store, deadline)
             except CommandTimeoutError:
-                raise  # and it is ended as any other
+                raise  # the caller kills it
             except QgaError:
-                await self._end(number, process)  # nobody would answer what it asks
+                await self._end(number, process)  # nothing would answer its prompt
                 raise
         try:
             if ended is None:
                 ended = await end_of(self.agent, process, deadline, self.limits.patience)
             if ended is None:
-                raise scripts.too_slow(self.limits.exec_timeout)
+                raise scripts.timed_out(self.limits.exec_timeout)
             report = reported(ended, self._token, number)
-        except _PASSING as error:
+        except _TRANSIENT as error:
             report = await self._recover(number, deadline, _unknown(error))
         if report.state != "done":
-            raise ResultLostError("the shell in the guest that ran the command was ended before it was done")
+            raise ResultLostError("the shell in the guest that ran the command was killed before it was done")
         return report
 
     async def _recover(self, number: str, deadline: Deadline, unknown: QgaError) -> Report:
-        """Find out what has become of a command whose end, or begin, was not reported.
+        """Find out the state of a command whose end or start was not reported.
 
-        :raises QgaError: ``unknown``, if the guest knows nothing of it; or the agent does not come back
+        :raises QgaError: ``unknown``, if the guest does not know the command; or the agent stays unavailable
         """
         last = Deadline(deadline.remaining() + self.timings.grace)
         patience = self._patience(last)
@@ -309,10 +309,10 @@ class GuestShell:
         while True:
             try:
                 report = await self._look(number, last)
-            except _PASSING as another:
+            except _TRANSIENT as another:
                 if patience.remaining() < RETRY:
                     if deadline.expired():
-                        await self._end(number, None)  # the agent may hear what it does not answer
+                        await self._end(number, None)  # the agent may get requests although its replies are lost
                     self._is_lost = True
                     raise another from unknown
                 await polling.retry(patience)
@@ -320,59 +320,59 @@ class GuestShell:
             if report.state == "done":
                 return report
             if report.state == "gone":
-                raise ResultLostError("the command was ended together with the agent or the guest that ran it")
+                raise ResultLostError("the command was killed when its agent stopped or the guest went down")
             if report.state == "running":
                 unknown = _unknown(unknown)
                 if deadline.expired():
-                    raise scripts.too_slow(self.limits.exec_timeout)
+                    raise scripts.timed_out(self.limits.exec_timeout)
             elif begin.expired():
                 await self._end(number, None)
                 self._directory = None  # it may be gone as well
                 raise unknown
             patience = self._patience(last)
-            with contextlib.suppress(*_PASSING):  # the next look shows it
+            with contextlib.suppress(*_TRANSIENT):  # the next request will fail
                 await polling.pause(deadline)
 
     def _patience(self, deadline: Deadline) -> Deadline:
-        """How long an agent that is away is waited for, if not beyond that."""
+        """Return the deadline for an unavailable agent, which is not after ``deadline``."""
         return Deadline(min(self.limits.patience, deadline.remaining()))
 
     async def _look(self, number: str, deadline: Deadline) -> Report:
         program = self._program(scripts.LOOK, number)
         ended = await execute(self.agent, program, self._patience(deadline))
         if ended is None:
-            raise UnresponsiveError("the guest did not say in time what became of the command")
+            raise UnresponsiveError("the guest did not report the state of the command in time")
         return reported(ended, self._token, number)
 
     def _settle(self, report: Report) -> None:
         """
-        :raises RemoteProtocolError: the command is said to have made a directory that it could not
+        :raises RemoteProtocolError: the reported place does not exist
         """
         if report.place >= len(self._places):
-            raise RemoteProtocolError("the guest's shell reported to have made a directory that it was not given")
+            raise RemoteProtocolError("the guest's shell reported a directory in an unknown place")
         if self._directory is None:
             self._directory = f"{self._places[report.place]}/{report.name}"
         self._drop = self._next_drop
 
     async def _finish(self, number: str, report: Report, deadline: Deadline) -> Finished:
         """
-        :raises CommandTimeoutError: what the command wrote is not here by the deadline
-        :raises QgaError: it cannot be had whole
+        :raises CommandTimeoutError: the command's output was not read by the deadline
+        :raises QgaError: its output cannot be read completely
         """
         streams = (report.output, report.errors)
         try:
             output, errors = [await self._written(number, stream, deadline) for stream in streams]
         except TransferTimeoutError as error:
             raise CommandTimeoutError(
-                f"the command ended, but its output was not read within {self.limits.exec_timeout:g} s"
+                f"the command ended, but reading its output timed out after {self.limits.exec_timeout:g} s"
             ) from error
         self._read = number
         if not report.is_kept:
-            raise OutputLostError("the guest could not keep what the command wrote: a disk may be full there")
+            raise OutputLostError("the guest could not save the command's output; its disk may be full")
         return Finished(report.status, output, errors)
 
     async def _written(self, number: str, stream: str, deadline: Deadline) -> bytes:
-        """Return what the command wrote to a stream; nothing, if it has no name."""
+        """Return the command's output on a stream; an empty name means no output."""
         if not stream:
             return b""
         patience = self._patience(deadline)
@@ -386,22 +386,22 @@ class GuestShell:
                 path, limit = f"{self._directory}/{number}.{stream}", self.limits.output
                 return await read_whole(self.agent, path, limit, self.limits.reply, deadline)
             except CommandFailedError as error:
-                # An agent that was started anew knows no file that was open before; a guest, none at all.
+                # A restarted agent has lost its open files; a rebooted guest may have lost the files, too.
                 if refusal is not None:
                     raise
                 refusal = error
             except FileTooLongError as error:
-                raise OutputTooLongError(f"the command wrote more than {limit} bytes, and was ended there") from error
-            except _PASSING:
+                raise OutputTooLongError(f"the command wrote more than {limit} bytes and was killed") from error
+            except _TRANSIENT:
                 await polling.retry(patience)
-                if patience.expired():  # another attempt would only find that its time is over
+                if patience.expired():  # another attempt would time out at once
                     self._is_lost = True
                     raise
                 continue
             await polling.retry(patience)
 
     async def _end(self, number: str, process: int | None) -> None:
-        """End a command, and have the agent forget it; as far as it listens."""
+        """Kill a command, and have the agent forget it. Errors of the agent are ignored."""
         with contextlib.suppress(QgaError):
             await execute(self.agent, self._program(scripts.END, number), Deadline(scripts.END_PATIENCE))
             if process is not None:
@@ -409,17 +409,17 @@ class GuestShell:
 
 
 def _unknown(error: QgaError) -> QgaError:
-    """Return the error of a guest that knows nothing of a command that it has begun."""
-    lost = ResultLostError("the guest knows nothing of the command any more: it was started anew or restored meanwhile")
+    """Return the error for a guest that no longer knows a command that it started."""
+    lost = ResultLostError("the guest no longer knows the command: the guest was rebooted or restored meanwhile")
     lost.__cause__ = error
     return lost
 
 
 def _sourced(command: str, shell: str) -> str:
-    """Return what a file has to hold so that sourcing it does the same as the command.
+    """Return the text of a file that does the same as the command when it is sourced.
 
-    Of ``SHELL -c SCRIPT``, as Ansible wraps a script, it is the script: as an argument, it might be longer than the
-    131,072 bytes that Linux allows (MAX_ARG_STRLEN, include/uapi/linux/binfmts.h).
+    From ``SHELL -c SCRIPT``, in which Ansible wraps a script, take the script: as an argument, it could be longer than
+    the 131,072 bytes that Linux allows (MAX_ARG_STRLEN, include/uapi/linux/binfmts.h).
     """
     start = f"{shell} -c "
     try:

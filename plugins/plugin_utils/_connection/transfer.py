@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Whole files to and from a guest: under another name until they are whole, and checked."""
+"""Copies whole files to and from a guest: under a temporary name until they are complete and checked."""
 
 from __future__ import annotations
 
@@ -17,31 +17,27 @@ from ...module_utils._event_loop.tasks import Deadline
 from ...module_utils._protocol.errors import QgaError, RemoteProtocolError
 from ...module_utils._untrusted import visible
 from . import scripts
-from .errors import FileMissingError, FileTransferError, OfTheCommandError
+from .errors import FailedInGuestError, FileMissingError, FileTransferError
 from .files import GuestFile
-from .results import Finished, said
+from .results import Finished, stderr_text
 from .shell import GuestShell
 
-# What put.sh and fetch.sh exit with; anything else is a failure of a program in them, which says so itself.
-_REFUSALS: Mapping[int, tuple[type[OfTheCommandError], str, str | None]] = {
-    44: (FileMissingError, "there is no file {} in the guest", None),
-    45: (FileTransferError, "{} did not get across as it is here: its checksum in the guest is another", None),
-    46: (FileTransferError, "{} is a directory in the guest", "Name a file."),
-    47: (FileTransferError, "there is no directory for {} in the guest", "Make it first."),
-    48: (
-        FileTransferError,
-        "{} leads through too many symbolic links in the guest",
-        "Remove the links that lead to each other.",
-    ),
+# By the exit status of put.sh and fetch.sh. Any other one is that of a failed program, which has printed its own error.
+_REFUSALS: Mapping[int, tuple[type[FailedInGuestError], str, str | None]] = {
+    44: (FileMissingError, "there is no file '{}' in the guest", None),
+    45: (FileTransferError, "checksum mismatch after copying '{}' to the guest", None),
+    46: (FileTransferError, "'{}' is a directory in the guest", "Give the path of a file."),
+    47: (FileTransferError, "the directory of '{}' does not exist in the guest", "Create it first."),
+    48: (FileTransferError, "too many symbolic links at '{}' in the guest", "Remove links that form a loop."),
     49: (
         FileTransferError,
-        "{} is not a regular file in the guest",
-        "Name a regular file; a command in the guest can read from, or write to, what is none.",
+        "'{}' is not a regular file in the guest",
+        "Give the path of a regular file; use a command in the guest to read or write other kinds of files.",
     ),
 }
 
-# An agent takes a byte apart several times before it writes it: what can be packed gets there in a part of the time.
-# How well a file can be packed is told by its beginning.
+# An agent handles each byte several times before it writes it, so compressed data takes a fraction of the time. The
+# first _SAMPLE bytes show whether a file can be compressed to less than _WORTHWHILE of its size.
 _SAMPLE = 256 * 1024
 _WORTHWHILE = 0.8
 _FASTEST = 1
@@ -52,7 +48,7 @@ _HEAD = re.compile(r"([0-9]{1,18}) ([0-9a-f]{64}|) (/.*)\Z", re.DOTALL)
 
 
 class Source(NamedTuple):
-    """A file on this side: its size and SHA-256, and how to read it from its beginning, in pieces."""
+    """A file on the controller: its size, its SHA-256, and a function that reads it from its start in pieces."""
 
     size: int
     sha256: str
@@ -60,7 +56,7 @@ class Source(NamedTuple):
 
 
 def source_of(file: BinaryIO) -> Source:
-    """``file`` can be read again and again from its beginning."""
+    """Return the source for ``file``, which must be seekable."""
 
     def pieces(size: int) -> Iterator[bytes]:
         file.seek(0)
@@ -74,18 +70,18 @@ def source_of(file: BinaryIO) -> Source:
 
 
 async def put(shell: GuestShell, source: Source, path: str) -> None:
-    """Make ``path`` in the guest a copy of ``source``. All of it has ``exec_timeout``.
+    """Copy ``source`` to ``path`` in the guest, within ``exec_timeout``.
 
-    :raises FileTransferError: it could not be written there, or is not the same there
+    :raises FileTransferError: it could not be written, or its checksum differs
     :raises CommandTimeoutError: it took too long
     :raises QgaError: as :func:`scripts.ask` and :class:`GuestFile` do
     """
     deadline = Deadline(shell.limits.exec_timeout)
-    words = {
+    variables = {
         "p": path,
         "g": "",
         "t": "",
-        "beside": secrets.token_hex(8),
+        "suffix": secrets.token_hex(8),
         "x": f".qga-{secrets.token_hex(16)}",
         "size": str(source.size),
         "hash": source.sha256,
@@ -93,7 +89,7 @@ async def put(shell: GuestShell, source: Source, path: str) -> None:
     piece = shell.limits.request
 
     async def step(name: str, content: bytes = b"", within: Deadline = deadline, **more: str) -> Finished:
-        return await _ask(shell, scripts.PUT, {**words, "step": name, **more}, within, content)
+        return await _ask(shell, scripts.PUT, {**variables, "step": name, **more}, within, content)
 
     try:
         if source.size <= piece // 2:
@@ -103,16 +99,16 @@ async def put(shell: GuestShell, source: Source, path: str) -> None:
         begun = await step("begin", packs=packs)
         names = begun.output.decode("utf-8", "surrogateescape").split("\0")
         if len(names) != len(("directory", "target", "packed")):
-            raise RemoteProtocolError("the guest's shell did not say where the file is to be written")
+            raise RemoteProtocolError("the guest's shell did not report where to write the file")
         directory, target, packed = names
-        # It is to be opened there, and nowhere else.
+        # The agent must not open a path elsewhere.
         place, slash, _name = target.rpartition("/")
         is_known = target.startswith("/") and packed in ("", "gzip")
-        if not is_known or directory != f"{place}{slash}.qga-{words['beside']}":
-            raise RemoteProtocolError("the guest's shell did not report a directory beside the file to write to")
-        words.update(g=directory, packed=packed)
-        temporary = await shell.alias("{}/{}{}".format(directory, words["x"], ".z" if packed else ""), deadline)
-        # Not "wb": it is there, unless its directory was exchanged for another one.
+        if not is_known or directory != f"{place}{slash}.qga-{variables['suffix']}":
+            raise RemoteProtocolError("the guest's shell reported a directory in the wrong place")
+        variables.update(g=directory, packed=packed)
+        temporary = await shell.alias("{}/{}{}".format(directory, variables["x"], ".z" if packed else ""), deadline)
+        # Not "wb": the file exists, unless its directory was replaced by another one.
         async with GuestFile(shell.agent, temporary, "r+b", piece, deadline) as file:
             for data in _packed(source, piece) if packed else source.pieces(piece):
                 await file.write(data)
@@ -124,11 +120,11 @@ async def put(shell: GuestShell, source: Source, path: str) -> None:
 
 
 async def fetch(shell: GuestShell, path: str, target: BinaryIO) -> None:
-    """Write to ``target`` what is in the file ``path`` of the guest, and never more than a byte above the size that it
-    is said to have. All of it has ``exec_timeout``.
+    """Copy the file ``path`` in the guest to ``target``, within ``exec_timeout``. At most one byte more than its
+    reported size is written.
 
     :raises FileMissingError: there is no such file
-    :raises FileTransferError: it could not be read whole, or is longer than the limit
+    :raises FileTransferError: it could not be read completely, or is larger than the limit
     :raises CommandTimeoutError: it took too long
     :raises QgaError: as :func:`scripts.ask` and :class:`GuestFile` do
     """
@@ -138,15 +134,15 @@ async def fetch(shell: GuestShell, path: str, target: BinaryIO) -> None:
     head, _nul, content = read.output.partition(b"\0")
     found = _HEAD.match(head.decode("utf-8", "surrogateescape"))
     if found is None:
-        raise RemoteProtocolError("the guest's shell did not say what the file is")
+        raise RemoteProtocolError("the guest's shell reported the file in an unknown form")
     size, sha256, full_path = int(found.group(1)), found.group(2), found.group(3)
     if size > shell.limits.fetch:
         raise FileTransferError(
-            f"{visible(path)} has {size} bytes in the guest, and max_fetch allows {shell.limits.fetch}",
-            "Raise max_fetch, or fetch a part of it, or a compressed copy.",
+            f"'{visible(path)}' has {size} bytes in the guest, and max_fetch allows {shell.limits.fetch}",
+            "Raise max_fetch, or fetch a part of the file, or a compressed copy.",
         )
     if size <= most // 2:
-        # What has no size, and so no checksum either, may have become a little longer at the second reading.
+        # A file without a size, and so without a checksum, may be a little longer when it is read again.
         if len(content) > (size if sha256 else most):
             raise _changed(path, len(content), size)
         target.write(content)
@@ -155,7 +151,7 @@ async def fetch(shell: GuestShell, path: str, target: BinaryIO) -> None:
     else:
         total, digest = 0, hashlib.sha256()
         async with GuestFile(shell.agent, await shell.alias(full_path, deadline), "rb", most, deadline) as file:
-            # To one byte above the size: what grows, or is a lie, has no end.
+            # Read at most one byte more than the size: a growing or malicious file has no end.
             while total <= size and not file.is_at_end:
                 data = await file.read(size + 1 - total)
                 digest.update(data)
@@ -172,7 +168,7 @@ def _can_be_packed(source: Source) -> bool:
 
 
 def _packed(source: Source, size: int) -> Iterator[bytes]:
-    """The file as gzip packs it, in pieces of that size."""
+    """Yield the gzipped file in pieces of ``size`` bytes."""
     packer = zlib.compressobj(_FASTEST, wbits=_GZIP)
     pending = bytearray()
     for data in source.pieces(_SAMPLE):
@@ -186,27 +182,27 @@ def _packed(source: Source, size: int) -> Iterator[bytes]:
 
 
 async def _ask(
-    shell: GuestShell, script: str, words: Mapping[str, str], deadline: Deadline, data: bytes = b""
+    shell: GuestShell, script: str, variables: Mapping[str, str], deadline: Deadline, data: bytes = b""
 ) -> Finished:
     """Run a script on the file whose path is the word "p".
 
-    :raises FileMissingError: it found no such file
+    :raises FileMissingError: there is no such file
     :raises FileTransferError: it failed
     :raises QgaError: as :func:`scripts.ask` does
     """
-    finished = await scripts.ask(shell.agent, script, words, data, deadline=deadline)
-    path = words["p"]
+    finished = await scripts.ask(shell.agent, script, variables, data, deadline=deadline)
+    path = variables["p"]
     if finished.status == 0:
         return finished
     if finished.status in _REFUSALS:
         kind, message, hint = _REFUSALS[finished.status]
         raise kind(message.format(visible(path)), hint)
-    why = said(finished.errors) or f"exit status {finished.status}"
-    raise FileTransferError(f"{visible(path)} cannot be transferred: {why}")
+    why = stderr_text(finished.errors) or f"exit status {finished.status}"
+    raise FileTransferError(f"cannot transfer '{visible(path)}': {why}")
 
 
 def _changed(path: str, total: int, size: int) -> FileTransferError:
     return FileTransferError(
-        f"{visible(path)} was changed while it was read, or is damaged: {total} bytes came of {size}",
-        "Fetch it again; what changes all the time can be copied in the guest first.",
+        f"'{visible(path)}' changed while it was read, or is damaged: received {total} of {size} bytes",
+        "Fetch it again. If it changes all the time, make a copy in the guest first.",
     )

@@ -1,4 +1,4 @@
-"""A stock agent of this machine: its guest is this machine. All that tasks do stays below a temporary directory."""
+"""A stock agent whose guest is this machine. Tasks change only files in a temporary directory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Playbooks of one task or a few over the connection plugin, and what came of them."""
+"""Runs playbooks of one or a few tasks over the connection plugin, and returns their results."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SHORT_S = 2
 PATIENCE_S = 60.0
 PING = [{"name": "ping", "ansible.builtin.ping": {}}]
 
-# Asks as sudo does, at its own pace; a wrong password is asked for again.
+# Prompts like sudo, and repeats the prompt after a wrong password.
 BECOME_SHIM = """#!/bin/sh
 prompt=
 while [ $# -gt 0 ]; do
@@ -41,7 +41,7 @@ if [ "$prompt" ]; then
 fi
 exec "$@"
 """
-PASSWORD = "it's \\ s\u00fc$t"  # noqa: S105  # nobody's
+PASSWORD = "it's \\ s\u00fc$t"  # noqa: S105  # not a real one
 
 
 def run(
@@ -64,6 +64,6 @@ def run(
 
 
 def failure(done: PlaybookRun) -> tuple[str, str]:
-    """How the only task failed, and what was said."""
+    """Return how the only task failed, and its message."""
     (record,) = done.tasks
     return record.outcome, re.sub(r"\s+", " ", record.result["msg"])

@@ -1,4 +1,4 @@
-"""Others that need the same agent meanwhile."""
+"""Other clients that need the same agent while a task runs."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from tests.support.until import meanwhile, until
 
 
 @pytest.mark.parametrize("kind", ["raw", "become", "async"])
-def test_another_client_gets_in_while_a_command_runs(
+def test_another_client_can_use_the_agent_while_a_command_runs(
     agent: StockAgent, tmp_path: Path, become: dict[str, Any], kind: str
 ) -> None:
-    path, begun, go = (tmp_path / name for name in ("104.qga", "begun", "go"))  # the first as QEMU has it
+    path, begun, go = (tmp_path / name for name in ("104.qga", "begun", "go"))  # the first is QEMU's socket
     command = f": >{begun}; until [ -e {go} ]; do sleep 0.05; done; echo done"
     task = {
         "raw": {"ansible.builtin.raw": command},
@@ -38,9 +38,9 @@ def test_another_client_gets_in_while_a_command_runs(
         meanwhile(lambda: run(str(path), tmp_path, [{"name": "wait", **task}])) as done,
     ):
         try:
-            until(begun.exists, "the command was not begun", PATIENCE_S)
+            until(begun.exists, "the command did not start", PATIENCE_S)
             for _time in range(1 if kind == "async" else 3):
-                # As any other client does: it connects, asks and goes.
+                # Like any other client: connect, send a request, disconnect.
                 with Client(str(path), PATIENCE_S) as client:
                     client.sync(1)
                     assert client.execute("guest-ping") == {"return": {}}
@@ -51,8 +51,8 @@ def test_another_client_gets_in_while_a_command_runs(
 
 
 @pytest.mark.parametrize("command", ["guest-exec", "guest-exec-status", "guest-file-open", "guest-file-write"])
-def test_a_client_that_freezes_the_guest_can_thaw_it_and_is_waited_for(command: str, tmp_path: Path) -> None:
-    """The guest is frozen from just before that command on."""
+def test_a_client_that_freezes_the_guest_can_thaw_it_and_the_task_waits(command: str, tmp_path: Path) -> None:
+    """The freeze begins just before that agent command."""
     path, source, there = (tmp_path / name for name in ("104.qga", "source", "there"))
     source.write_bytes(os.urandom(100_000))
 
@@ -67,11 +67,11 @@ def test_a_client_that_freezes_the_guest_can_thaw_it_and_is_waited_for(command: 
         FakeAgent(listen_unix(path), STOCK, faults=(freeze,), perform=ThisMachine().reply_to) as agent,
         meanwhile(lambda: run(str(path), tmp_path, tasks, "-e", patience)) as done,
     ):
-        until(lambda: agent.asked("guest-fsfreeze-status"), "the connection did not notice it")
+        until(lambda: agent.asked("guest-fsfreeze-status"), "the connection did not notice the freeze")
         with Client(str(path), PATIENCE_S / 2) as other:
             other.sync(1)
             assert other.execute("guest-fsfreeze-status") == {"return": "frozen"}
-            time.sleep(3.0)  # longer than an exchange may take
+            time.sleep(3.0)  # longer than the timeout of an exchange
             agent.kind = STOCK
     assert done[0].status == 0, done[0].output
     assert there.read_bytes() == source.read_bytes()

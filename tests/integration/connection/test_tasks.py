@@ -1,4 +1,4 @@
-"""Tasks over a real stock agent: what must work, what goes wrong, and what is in the log."""
+"""Tasks over a real stock agent: results, failures and logs."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ from tests.support.tiers import quick
 from tests.support.until import meanwhile, until
 from tests.vm.lock import locked
 
-# Where compiled code is kept, and what has Python write it even if whoever runs the tests has it write none.
+# The directory of compiled code. WRITES makes Python write it even if the test run's environment forbids that.
 CODE = f"qga-code-{os.geteuid()}"
 WRITES = {"PYTHONDONTWRITEBYTECODE": ""}
 
 
 @every_core
-def test_compiled_code_of_modules_is_kept_and_taken(agent: StockAgent, tmp_path: Path, core: str) -> None:
+def test_compiled_code_of_modules_is_cached_and_used(agent: StockAgent, tmp_path: Path, core: str) -> None:
     tasks = [{"name": name, "ansible.builtin.ping": {}, "environment": WRITES} for name in ("first", "second")]
     done = run(agent.socket, tmp_path, tasks, core=core)
     assert done.status == 0, done.output
@@ -52,7 +52,7 @@ def test_compiled_code_of_modules_is_kept_and_taken(agent: StockAgent, tmp_path:
 
 
 def integration_targets() -> Path:
-    """The directory of the integration targets of the ansible-core that runs here; downloaded once."""
+    """Return the directory of the integration targets of this ansible-core, which is downloaded once."""
     version = ansible.release.__version__
     unpacked = BUILD / "core_targets" / version
     with locked(BUILD / "core_targets.lock"):
@@ -71,7 +71,7 @@ def integration_targets() -> Path:
 
 
 def run_connection_target(inventory: Mapping[str, Mapping[str, str]], local_tmp: Path, remote_tmp: str) -> str:
-    """Run the target ``connection`` on hosts with these variables; all that it printed.
+    """Run the target ``connection`` on hosts with these variables, and return its output.
 
     :raises AssertionError: it failed
     """
@@ -91,7 +91,7 @@ def run_connection_target(inventory: Mapping[str, Mapping[str, str]], local_tmp:
                 "INVENTORY": str(hosts),
                 "ANSIBLE_COLLECTIONS_PATH": str(install()),
                 "ANSIBLE_LOCALHOST_WARNING": "false",
-                # The files of the tests have names in Chinese.
+                # The tests use files with Chinese names.
                 "LC_ALL": "C.UTF-8",
             },
             stdout=subprocess.PIPE,
@@ -104,7 +104,7 @@ def run_connection_target(inventory: Mapping[str, Mapping[str, str]], local_tmp:
 
 
 @pytest.mark.thorough
-def test_ansibles_own_test_of_connection_plugins(agent: StockAgent, tmp_path: Path) -> None:
+def test_ansibles_own_test_of_connection_plugins_passes(agent: StockAgent, tmp_path: Path) -> None:
     variables = {
         "ansible_connection": CONNECTION,
         "ansible_qga_socket": agent.socket,
@@ -117,7 +117,7 @@ def test_ansibles_own_test_of_connection_plugins(agent: StockAgent, tmp_path: Pa
 
 
 @every_core
-def test_becoming_another_user_with_a_password(
+def test_privilege_escalation_works_with_a_password(
     agent: StockAgent, tmp_path: Path, become: dict[str, Any], core: str
 ) -> None:
     free = tmp_path / "free"
@@ -139,53 +139,53 @@ def test_becoming_another_user_with_a_password(
 
 def test_a_wrong_password_fails_the_task(agent: StockAgent, tmp_path: Path, become: dict[str, Any]) -> None:
     task = {**PING[0], "vars": {**become, "ansible_become_password": "no"}}
-    outcome, said = failure(run(agent.socket, tmp_path, [task]))
+    outcome, message = failure(run(agent.socket, tmp_path, [task]))
     assert outcome == "failed"
-    assert "password was not accepted" in said
+    assert "password was not accepted" in message
 
 
-def test_a_controller_that_is_killed_leaves_nothing_that_waits_for_it(
+def test_after_the_controller_is_killed_the_command_ends(
     tmp_path: Path, become: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is killed between the question and the answer, with all that it has begun itself.
+    """The controller is killed between the prompt and the answer, with all its own processes.
 
-    The stock agent may end with it: it does where a client goes that has not read its reply.
+    The stock agent may exit, too: it does if a client disconnects before it has read its reply.
     """
     shim, asked = Path(become["ansible_become_exe"]), tmp_path / "asked"
     shim.write_text(shim.read_text().replace("IFS= read", f"echo $$ >{asked}; exec sleep 1000; IFS= read"))
     task = {**PING[0], "vars": become}
     timeout = ("-e", f"ansible_qga_become_success_timeout={SHORT_S}")
     with StockAgent() as agent:
-        # Ansible's workers have sessions of their own.
+        # Ansible's workers have their own sessions.
         monkeypatch.setenv("QGA_TEST", str(tmp_path))
         with meanwhile(lambda: run(agent.socket, tmp_path, [task], *timeout)):
-            until(asked.exists, "nothing was asked", PATIENCE_S)
+            until(asked.exists, "there was no prompt", PATIENCE_S)
             for path in Path("/proc").glob("[0-9]*/environ"):
                 with contextlib.suppress(OSError):
                     if f"QGA_TEST={tmp_path}\0".encode() in path.read_bytes():
                         os.kill(int(path.parent.name), signal.SIGKILL)
         (runner,) = (tmp_path / "kept").glob("*/1.runner.*")
-        until(lambda: is_gone(int(runner.suffix[1:])), "it runs on")
-        until(lambda: is_gone(int(asked.read_text())), "it runs on")
+        until(lambda: is_gone(int(runner.suffix[1:])), "the script still runs")
+        until(lambda: is_gone(int(asked.read_text())), "the command still runs")
         assert list((tmp_path / "kept").glob("*/1.done.*"))
 
 
-# It is in what a task is given and in what it writes, and must not be in any log.
-SECRET = "hunter2-never-in-a-log"  # noqa: S105  # nobody's
+# It is in the input and output of tasks, and must not be in any log.
+SECRET = "hunter2-never-in-a-log"  # noqa: S105  # not a real one
 
 
-def test_rhels_list_of_disabled_commands(tmp_path: Path) -> None:
+def test_commands_that_rhel_disables_make_the_host_unreachable_with_a_hint(tmp_path: Path) -> None:
     with StockAgent(block_rpcs=RHEL_BLOCKED - {"guest-file-seek", "guest-file-flush"}) as agent:
-        outcome, said = failure(run(agent.socket, tmp_path, PING))
+        outcome, message = failure(run(agent.socket, tmp_path, PING))
     assert outcome == "unreachable"
-    assert "has disabled guest-exec, guest-exec-status, guest-file-open" in said
-    assert "/etc/sysconfig/qemu-ga" in said
+    assert "has disabled guest-exec, guest-exec-status, guest-file-open" in message
+    assert "/etc/sysconfig/qemu-ga" in message
 
 
 @every_core
 def test_nothing_secret_is_in_the_log_at_any_verbosity(agent: StockAgent, tmp_path: Path, core: str) -> None:
     (tmp_path / "file").write_text(SECRET)
-    secret = f"{{{{ lookup('ansible.builtin.file', '{tmp_path}/file') }}}}"  # Ansible shows a task as it is written
+    secret = f"{{{{ lookup('ansible.builtin.file', '{tmp_path}/file') }}}}"  # Ansible logs the source of a task
     there = str(tmp_path / "there")
     tasks = [
         {"name": "raw", "ansible.builtin.raw": f"echo {secret}; echo {secret} >&2", "no_log": True},
@@ -196,19 +196,19 @@ def test_nothing_secret_is_in_the_log_at_any_verbosity(agent: StockAgent, tmp_pa
     ]
     done = run(agent.socket, tmp_path, tasks, "-vvvvvv", core=core)
     assert done.status == 0, done.output
-    assert "guest-exec was answered after" in done.output
+    assert "guest-exec took " in done.output
     assert SECRET not in done.output
 
 
 @pytest.mark.thorough
-def test_a_task_that_is_given_up(agent: StockAgent, tmp_path: Path) -> None:
+def test_a_command_is_killed_after_the_tasks_timeout(agent: StockAgent, tmp_path: Path) -> None:
     task = {"name": "sleep", "ansible.builtin.raw": f"echo $$ >{tmp_path}/pid; exec sleep 1000", "timeout": SHORT_S}
     assert run(agent.socket, tmp_path, [task]).status != 0
-    until(lambda: is_gone(int((tmp_path / "pid").read_text())), "it runs on")
+    until(lambda: is_gone(int((tmp_path / "pid").read_text())), "the command still runs")
 
 
 @pytest.mark.parametrize("umask", quick([0o077, 0, 0o027], [0o077]))
-def test_files_have_the_modes_that_a_login_gives_them(tmp_path: Path, umask: int) -> None:
+def test_files_have_the_modes_of_a_login_session(tmp_path: Path, umask: int) -> None:
     (tmp_path / "small").write_text("small")
     (tmp_path / "big").write_bytes(os.urandom(300_000))
     there = tmp_path / "there"
@@ -232,7 +232,7 @@ def test_files_have_the_modes_that_a_login_gives_them(tmp_path: Path, umask: int
 
 
 @pytest.mark.parametrize("size", [10, 800_000])
-def test_what_is_not_utf_8_is_run_put_and_fetched(
+def test_commands_and_files_may_have_any_bytes(
     agent: StockAgent, tmp_path: Path, size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept, here, back = (tmp_path / name for name in ("kept", "here", "back"))
@@ -242,7 +242,7 @@ def test_what_is_not_utf_8_is_run_put_and_fetched(
     name = os.fsdecode(b"caf\xe9")
     path = tmp_path / name / name
     path.parent.mkdir()
-    # The plugin by itself, since a playbook is UTF-8.
+    # Without a playbook, which must be UTF-8.
     given = {name: option.get("default") for name, option in yaml.safe_load(qga.DOCUMENTATION)["options"].items()}
     given |= {"socket": agent.socket, "guest_directories": [str(kept)], "exec_timeout": 20}
     monkeypatch.setattr(qga.Connection, "get_option", lambda _self, name, **_others: given[name])
@@ -254,7 +254,7 @@ def test_what_is_not_utf_8_is_run_put_and_fetched(
     connection.fetch_file(str(path), str(back))
     assert back.read_bytes() == content
     path.unlink()
-    with pytest.raises(AnsibleError, match=r"no file .*/caf\\udce9 in the guest \[file_missing\]"):
+    with pytest.raises(AnsibleError, match=r"no file '.*/caf\\udce9' in the guest \[file_missing\]"):
         connection.fetch_file(str(path), str(back))
     connection.close()
     assert list(kept.iterdir()) == []

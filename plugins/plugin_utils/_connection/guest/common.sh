@@ -3,18 +3,18 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # shellcheck shell=sh
 
-# The beginning of every script: its words, its environment, and entering a directory that is ours.
+# The start of every script: its variables, its environment, and entering one of the connection's directories.
 
-# The first line of the input assigns the script's words. It is read byte for byte: all that follows it is the input of
-# what the script runs.
+# The first line of the input assigns the script's variables. "read" takes no byte beyond it: the rest is the input of
+# the program that the script runs.
 # shellcheck disable=SC2034  # the line uses it
 nl='
 '
 IFS= read -r w && eval "$w" || exit 98
 w=
 
-# The agent is a daemon, and may lack HOME and a whole PATH. Its umask is that of its unit, or none at all; files are to
-# have the modes that a login gives them.
+# The agent is a daemon, and may lack HOME and a complete PATH. Its umask depends on its unit, but files should get the
+# same modes as in a login session.
 umask 022
 for b in /usr/local/sbin /usr/local/bin /usr/sbin /usr/bin /sbin /bin; do
   case :$PATH: in *:$b:*) ;; *) PATH=${PATH:+$PATH:}$b ;; esac
@@ -24,14 +24,14 @@ for b in /nix/var/nix/profiles/default/bin /run/current-system/sw/bin \
   /run/current-system/profile/sbin /run/current-system/profile/bin /usr/pkg/sbin /usr/pkg/bin; do
   case :$PATH: in *:$b:*) ;; *) [ ! -d $b ] || PATH=$PATH:$b ;; esac
 done
-# In front: the sudo and su of the directories above have no setuid bits.
+# These come first: the sudo and su of the directories above have no setuid bits.
 for b in /run/setuid-programs /run/privileged/bin /run/wrappers/bin; do
   case :$PATH: in :$b:*) ;; *) [ ! -d $b ] || PATH=$b:$PATH ;; esac
 done
-# What starts daemons may give them / for HOME: FreeBSD's rc and service(8), and the kernel of Linux its init.
+# A daemon's HOME may be /: FreeBSD's rc and service(8) set it, and so does Linux for init.
 case $HOME in
   '' | /)
-    # shellcheck disable=SC3067  # a shell without -O asks id
+    # shellcheck disable=SC3067  # without -O, the shell runs id
     if [ -O /root ] 2>/dev/null; then u=root HOME=/root; else u=$(id -un); eval "HOME=~$u"; fi
     case $HOME in /*) ;; *) HOME=/ ;; esac
     USER=$u LOGNAME=$u
@@ -41,9 +41,9 @@ esac
 export HOME PATH
 cd "$HOME" 2>/dev/null || cd /
 
-# Enter a directory that was made before, if it is ours. Where the token is, nobody else can have made it. Below a
-# directory with the setgid bit it has that, too, and lets nobody in by it.
-# shellcheck disable=SC2012,SC2154,SC3067  # ls shows the mode of one directory; t is a word; every sh in a guest has -O
+# Enter an existing directory if it is the connection's. No other user can have made one that contains the token. In a
+# directory with the setgid bit, it has that bit, too; this gives no access.
+# shellcheck disable=SC2012,SC2154,SC3067  # ls shows one mode; t is from the input; every sh in a guest has -O
 enter() {
   [ ! -L "$1" ] && cd "$1" 2>/dev/null && [ -O . ] && {
     [ -e "$t" ] || case $(ls -ld . 2>/dev/null) in drwx--[-S]---*) ;; *) false ;; esac

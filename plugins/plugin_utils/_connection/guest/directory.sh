@@ -1,16 +1,16 @@
 # Copyright (c) 2026, the qemu.guest_agent maintainers
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-# shellcheck shell=sh disable=SC2154  # words
+# shellcheck shell=sh disable=SC2154  # variables from the input
 
-# The connection's directory in the guest: making it, finding it again, and the report of what is in it.
-# Words: d its path, or empty; t the token; n the command's number; spare a name for it without mktemp; drop how the
-# names of what is laid down for the next command begin. Arguments: the places where it may be.
+# The connection's directory in the guest: making it, finding it, and reporting the result in it.
+# Variables: d its path, or empty; t the token; n the command's number; spare a name for it without mktemp; drop the
+# prefix for the names of the next command's files. Arguments: the places where it may be.
 
 umask 077
 i=0
 
-# Make the directory, in the first of the places where it can be made.
+# Make the directory in the first possible place.
 make() {
   for p; do
     if command -v mktemp >/dev/null; then d=$(mktemp -d "$p/qga-XXXXXXXXXX")
@@ -26,14 +26,14 @@ make() {
 }
 
 place() {
-  if [ "$d" ]; then enter "$d" || { echo "$d is gone, or not the connection's any more" >&2; exit 97; }
+  if [ "$d" ]; then enter "$d" || { echo "$d is gone, or no longer the connection's directory" >&2; exit 97; }
   else make "$@" || exit 97
   fi
 }
 
 drop() { for f in command input answer go; do : >"$drop.$f"; done; }
 
-# Find the directory in which the command was begun.
+# Find the directory in which the command was started.
 find_it() {
   if [ "$d" ]; then enter "$d"; return; fi
   for p; do
@@ -43,8 +43,8 @@ find_it() {
   return 1
 }
 
-# Report the end of a command by the name of its file "done". It says which of the two streams have something in them,
-# so that empty files need not be opened.
+# Report the end of a command by the name of its file "done". The report lists the streams that are not empty, so that
+# the controller need not open empty files.
 report() {
   f=${1##*.done.}
   o=-

@@ -1,16 +1,16 @@
 # Copyright (c) 2026, the qemu.guest_agent maintainers
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-# shellcheck shell=sh disable=SC2154  # words
+# shellcheck shell=sh disable=SC2154  # variables from the input
 
-# End a command, and all that it has begun. One that was not begun yet will never be: run.sh looks for what is made here.
-# Needs directory.sh, process.sh and family.sh.
+# Kill a command and all processes that it started. A command that has not started never will: run.sh checks for the
+# file N.begun, which is made here. Needs directory.sh, process.sh and family.sh.
 
 known=$d
 find_it "$@" || {
   [ -z "$known" ] && d='' && make "$@" || exit 0
   : >"$n.begun"
-  # run.sh may have begun before it could see that.
+  # run.sh may have started before it could see that file.
   mine=$d
   for p; do
     for d in "$p"/qga-*; do

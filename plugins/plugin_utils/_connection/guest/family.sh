@@ -1,9 +1,9 @@
 # Copyright (c) 2026, the qemu.guest_agent maintainers
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-# shellcheck shell=sh disable=SC2154  # what process.sh sets
+# shellcheck shell=sh disable=SC2154  # set by process.sh
 
-# A process and all that it has begun: what is in its group, or below one of these. Needs process.sh.
+# A process and all processes that it started: its process group, and the descendants of these. Needs process.sh.
 
 processes() {
   if [ -r /proc/self/stat ]; then
@@ -58,13 +58,13 @@ end_all() {
   done
 }
 
-# End the command of that number, by the files that its leaders have left.
+# Kill the command number $n, found by its pid files.
 end_command() {
-  # shellcheck disable=SC2154  # a word
+  # shellcheck disable=SC2154  # a variable from the input
   for c in "$n".pid.*; do
     p=${c##*.}
     case $p in *[!0-9]*) continue ;; esac
-    # Where it has ended, what it left in its group cannot be anybody else's.
+    # If it has ended, the remaining processes in its group are still the command's.
     if kill -0 "$p" 2>/dev/null; then is_ours "$p" "$c" || continue; fi
     end_all "$p"
   done

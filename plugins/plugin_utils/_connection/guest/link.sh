@@ -1,8 +1,8 @@
 # Copyright (c) 2026, the qemu.guest_agent maintainers
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-# shellcheck shell=sh disable=SC2154  # words
+# shellcheck shell=sh disable=SC2154  # variables from the input
 
-# Make a link in the directory to what has a path that JSON cannot carry.
+# Make a link in the directory to a path that JSON cannot carry.
 
 enter "$d" && ln -s "$p" "$link"

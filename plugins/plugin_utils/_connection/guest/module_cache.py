@@ -2,19 +2,18 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Compiled code of Ansible's modules, kept in the guest. It runs there, at the beginning of a module.
+"""A cache of compiled code of Ansible's modules in the guest. It runs there, at the start of a module.
 
-Ansible gives Python a module and all that it imports as a zip archive of source code, which Python compiles anew for
-each task: most of a short task's time. This keeps what was compiled, as Python does by itself for files
-(``__pycache__``).
+Ansible passes a module and its imports to Python as a zip archive of source code, which Python compiles again for each
+task: most of a short task's time. This keeps the compiled code, as Python itself does for files (``__pycache__``).
 
-Compiled code is code, so each user has a directory of their own, into which nobody else may look or write, and each
-file in it is the user's own. Its name is the SHA-256 of the source and of what else the code depends on; another one,
-over that and the code, stands at its beginning. Whatever is not as it should be is left alone, and the source compiled.
+Compiled code is code, so each user has a private directory, and each file in it must belong to the user. A file's name
+is the SHA-256 of the source and of everything else that the code depends on; another SHA-256, of that and the code, is
+at its start. Anything unexpected is left alone, and the source is compiled.
 """
 
-# Python 3.8 or newer, which is the first whose zipimport is written in Python. All that is imported here is loaded
-# already or built in: until Ansible has taken it out of sys.path, the working directory may have modules of any name.
+# Python 3.8 or newer: the first with a zipimport in Python. All imports here are already loaded or built in: until
+# Ansible has removed the working directory from sys.path, it may contain modules of any name.
 import marshal
 import os
 import stat
@@ -27,7 +26,7 @@ if MYPY:
 
 
 class Cache:
-    """``plain`` compiles a source; ``most`` is the number of bytes that all files together may have."""
+    """``plain`` compiles a source; ``most`` is the maximum size of all files together in bytes."""
 
     def __init__(self, path: str, most: int, plain: "Callable[[str, bytes], CodeType]") -> None:
         magic = sys.modules["_frozen_importlib_external"].MAGIC_NUMBER
@@ -39,22 +38,22 @@ class Cache:
         self._room = -1  # bytes; unknown until something is written
 
     def compiled(self, pathname: str, source: bytes) -> "CodeType":
-        """The code of a source; from the cache, if it is there."""
+        """Return the code of a source, from the cache if it is there."""
         code = None
-        # Nothing stays open in between: the process is the module's.
+        # No descriptor stays open between calls: the process belongs to the module.
         try:
             directory = self.opened()
             try:
                 code = self._kept(pathname, source, directory)
             finally:
                 os.close(directory)
-        except Exception:  # noqa: S110  # a module runs all the same
+        except Exception:  # noqa: S110  # the module runs without the cache
             pass
         return self._plain(pathname, source) if code is None else code
 
     def opened(self) -> int:
         """
-        :raises OSError: it is not a directory, or others may look into it
+        :raises OSError: it is not a directory, or other users have access to it
         """
         directory = os.open(self._path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         found = os.fstat(directory)
@@ -70,23 +69,23 @@ class Cache:
         name, key = digest.hexdigest(), digest.digest()
         content = self._read(name, directory)
         if content and hashlib.sha256(key + content[32:]).digest() == content[:32]:
-            # Its checksum is right, and nobody but the user can have written it.
+            # The checksum matches, and only the user can have written the file.
             code: CodeType = marshal.loads(content[32:])  # noqa: S302
             sys.modules["_imp"]._fix_co_filename(code, pathname)
             return code
-        # Filters of warnings are everybody's, so there must not be another thread.
+        # Warning filters are shared by all threads, so there must not be another thread.
         if sys.dont_write_bytecode or sys.modules["_thread"]._count():
             return None
         import warnings
 
         with warnings.catch_warnings():
-            # Who is warned of something when it is compiled has to be warned each time.
+            # Code that warns when it is compiled must warn each time, so it is not cached.
             warnings.simplefilter("error")
             code = self._plain(pathname, source)
         try:
             body = marshal.dumps(code)
             self._write(name, hashlib.sha256(key + body).digest() + body, directory)
-        except Exception:  # noqa: S110  # it is not kept
+        except Exception:  # noqa: S110  # the code is not cached
             pass
         return code
 
@@ -130,7 +129,7 @@ class Cache:
 
 
 def begin(places: "list[str]", most: int) -> None:
-    """Have zipimport keep what it compiles in the first of the places that can be used; nothing changes if none can."""
+    """Make zipimport cache its compiled code in the first usable place, if there is one."""
     try:
         zipimport = sys.modules["zipimport"]
         plain = zipimport._compile_source

@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # shellcheck shell=sh
 
-# The path of a file to put or to fetch, its size and its checksum.
+# The path, size and checksum of a file to put or to fetch.
 
-# Without a program for it in the guest, the size is all that can be compared.
+# Without a program for SHA-256 in the guest, only the size can be compared.
 sum() {
   h=$({ sha256sum <"$1" || shasum -a 256 <"$1" || openssl dgst -sha256 -r <"$1"; } 2>/dev/null)
   h=${h%% *}

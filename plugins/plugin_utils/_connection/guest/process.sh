@@ -3,11 +3,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # shellcheck shell=sh
 
-# One process: when it began, and whether it is still the one that had its number then.
+# One process: its start time, and whether a process ID still means the same process.
 
-# When a process began (proc(5), "starttime"), so that another one of its number is not taken for it; nothing without
-# /proc. Its state. A process may give itself any name, with a line's end in it, too: what follows the name is what
-# follows the last parenthesis of the last line.
+# Read a process's start time (proc(5), "starttime") and its state. The start time distinguishes it from a later process
+# with the same ID; it is empty without /proc. A process may give itself any name, even one with a newline, so the other
+# fields are what follows the last parenthesis of the last line.
 stat_of() {
   s=
   { while IFS= read -r line; do s=$line; done <"/proc/$1/stat"; } 2>/dev/null
@@ -20,7 +20,7 @@ began() {
   began=${20-} state=${1-}
 }
 
-# Whether a process is still the one whose begin and number a file's name has.
+# Return whether a process is still the one whose start time and ID are in a file's name.
 is_ours() {
   was=${2%.*}
   was=${was##*.}

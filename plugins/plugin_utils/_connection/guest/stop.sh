@@ -1,10 +1,10 @@
 # Copyright (c) 2026, the qemu.guest_agent maintainers
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-# shellcheck shell=sh disable=SC2154  # a word
+# shellcheck shell=sh disable=SC2154  # a variable from the input
 
-# End a program that the agent has started, if it still is one of the agent's: their numbers are used again. Needs
-# process.sh and family.sh.
+# Kill a program that the agent started, if it is still the agent's child: process IDs are reused. Needs process.sh and
+# family.sh.
 
 processes | while read -r q parent _group; do
   [ "$q" = "$process" ] && [ "$parent" = "$PPID" ] && end_all "$process" && break

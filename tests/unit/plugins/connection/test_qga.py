@@ -1,4 +1,4 @@
-"""The plugin, with the session behind it taken away: what it hands on, and what it makes of errors."""
+"""The plugin with a fake session: its calls, and its handling of errors."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.resul
 
 from tests.support.until import until
 
-SECRET = "hunter2"  # noqa: S105  # nobody's
+SECRET = "hunter2"  # noqa: S105  # not a real one
 OPTIONS: dict[str, Any] = {
     name: option.get("default") for name, option in yaml.safe_load(qga.DOCUMENTATION)["options"].items()
 }
 
 
 class Session:
-    """What the plugin is given; ``error`` is raised by all that it is asked for."""
+    """A fake session that records calls; with ``error``, each call raises it."""
 
     def __init__(self, error: QgaError | None = None) -> None:
         self.error = error
@@ -36,8 +36,8 @@ class Session:
     async def connect(self) -> None:
         self._do("connect")
 
-    async def run(self, command: str, data: bytes, dialogue: object) -> Finished:
-        self._do("run", command, data, dialogue)
+    async def run(self, command: str, data: bytes, dialog: object) -> Finished:
+        self._do("run", command, data, dialog)
         return Finished(137, b"out", b"err")
 
     async def put(self, file: BinaryIO, path: str) -> int:
@@ -67,14 +67,14 @@ Made = Callable[..., qga.Connection]
 
 
 @pytest.fixture
-def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def logged(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     lines: list[str] = []
     monkeypatch.setattr(qga.display, "verbose", lambda text, host, caplevel: lines.append(f"{caplevel} {host} {text}"))
     return lines
 
 
 @pytest.fixture
-def plugin(monkeypatch: pytest.MonkeyPatch, said: list[str]) -> Made:  # noqa: ARG001  # nothing is to be printed
+def plugin(monkeypatch: pytest.MonkeyPatch, logged: list[str]) -> Made:  # noqa: ARG001  # keeps it from printing
     monkeypatch.setattr(
         qga.Connection, "get_option", lambda _self, name, **_others: {**OPTIONS, "uri": "test:///x"}[name]
     )
@@ -87,17 +87,17 @@ def plugin(monkeypatch: pytest.MonkeyPatch, said: list[str]) -> Made:  # noqa: A
 
 
 class TestACommand:
-    def test_is_handed_on_with_its_result_and_not_logged(self, plugin: Made, said: list[str]) -> None:
+    def test_is_passed_to_the_session_and_not_logged(self, plugin: Made, logged: list[str]) -> None:
         session = Session()
         connection = plugin(session)
         for _time in range(2):
             status, output, errors = connection.exec_command(f"echo {SECRET}", SECRET.encode())
             assert (status, output) == (137, b"out")
-            assert errors == b"err\nsignal 9 (SIGKILL) ended the command, by its exit status 137\n"
+            assert errors == b"err\nthe exit status 137 means that signal 9 (SIGKILL) killed the command\n"
         run = ("run", f"echo {SECRET}", SECRET.encode(), None)
         assert session.asked == [("connect",), run, run]
-        assert said
-        assert not any(SECRET in line or "'out'" in line for line in said)
+        assert logged
+        assert not any(SECRET in line or "'out'" in line for line in logged)
 
 
 class Sudo:
@@ -117,7 +117,7 @@ class Sudo:
 @pytest.mark.parametrize(
     ("password", "sudoable", "timeout"), [(SECRET, True, 10), (None, True, None), (SECRET, False, None)]
 )
-def test_becoming_another_user_is_a_dialogue_only_with_a_password(
+def test_there_is_a_dialog_only_with_a_password(
     plugin: Made, password: str | None, sudoable: bool, timeout: int | None
 ) -> None:
     session = Session()
@@ -137,7 +137,7 @@ class TestFiles:
         with pytest.raises(AnsibleFileNotFound):
             connection.put_file(str(tmp_path / "none"), "/there")
 
-    def test_are_fetched_whole_or_not_at_all(self, plugin: Made, tmp_path: Path) -> None:
+    def test_are_fetched_completely_or_not_at_all(self, plugin: Made, tmp_path: Path) -> None:
         session = Session()
         connection = plugin(session)
         connection.fetch_file("/there", str(tmp_path / "file"))
@@ -151,7 +151,7 @@ class TestFiles:
     @pytest.mark.parametrize("path", ["", "none/file"])
     def test_that_cannot_be_written_here_fail_the_task(self, plugin: Made, tmp_path: Path, path: str) -> None:
         path = str(tmp_path / path)
-        with pytest.raises(AnsibleError, match=f"^{path} cannot be written on the controller: ") as caught:
+        with pytest.raises(AnsibleError, match=f"^cannot write '{path}' on the controller: ") as caught:
             plugin(Session()).fetch_file("/there", path)
         assert not isinstance(caught.value, AnsibleConnectionFailure)
 
@@ -169,7 +169,7 @@ FAILED = [
 
 
 @pytest.mark.parametrize("kind", [*UNREACHABLE, *FAILED])
-def test_an_error_of_the_command_fails_the_task_and_any_other_makes_the_guest_unreachable(
+def test_errors_of_commands_fail_the_task_and_others_make_the_host_unreachable(
     plugin: Made, kind: type[QgaError]
 ) -> None:
     session = Session(kind("x"))
@@ -178,14 +178,14 @@ def test_an_error_of_the_command_fails_the_task_and_any_other_makes_the_guest_un
         connection.exec_command("echo")
     assert isinstance(caught.value, AnsibleConnectionFailure) == (kind in UNREACHABLE)
     assert str(caught.value).startswith(f"X [{kind.code}].")
-    # It came of connecting.
+    # The error came from connecting.
     assert session.is_closed
     assert not connection.connected
 
 
 class TestAConnection:
     @pytest.mark.parametrize("end", ["close", "reset"])
-    def test_ends_and_can_be_made_again(self, plugin: Made, end: str) -> None:
+    def test_can_be_closed_and_opened_again(self, plugin: Made, end: str) -> None:
         session = Session()
         connection = plugin(session)
         connection.exec_command("echo")
@@ -194,13 +194,13 @@ class TestAConnection:
         connection.exec_command("echo")
         assert session.count("connect") == 2
 
-    def test_that_was_never_made_can_be_ended(self, plugin: Made) -> None:
+    def test_can_be_closed_before_it_was_opened(self, plugin: Made) -> None:
         plugin(Session()).close()
         plugin(Session()).reset()
 
 
 class TestTheOptions:
-    def test_are_documented_with_all_ways_to_set_them_and_read(self) -> None:
+    def test_are_read_and_documented_with_all_ways_to_set_them(self) -> None:
         options = yaml.safe_load(qga.DOCUMENTATION)["options"]
         assert [name for name, option in options.items() if not option["vars"]] == []
         assert [name for name, option in options.items() if not {"env", "ini"} <= option.keys()] == ["remote_addr"]
@@ -216,19 +216,19 @@ class LateIdle(qga.Connection):
 
 
 class TestAnIdleConnection:
-    """Where the agent serves one client at a time."""
+    """For agents that serve one client at a time."""
 
     @pytest.fixture
     def over_a_socket(self, plugin: Made, monkeypatch: pytest.MonkeyPatch) -> Made:
         monkeypatch.setitem(OPTIONS, "socket", "/run/104.qga")
         return partial(plugin, kind=SoonIdle)
 
-    def test_over_a_socket_is_lent_and_used_again(self, over_a_socket: Made) -> None:
+    def test_over_a_socket_is_released_and_used_again(self, over_a_socket: Made) -> None:
         session = Session()
         connection = over_a_socket(session)
         for number in range(1, 4):
             connection.exec_command("echo")
-            until(lambda number=number: session.count("let go") == number, "it was not lent")
+            until(lambda number=number: session.count("let go") == number, "it was not released")
         assert session.count("connect") == 1
 
     def test_over_libvirt_has_no_timer(self, plugin: Made) -> None:
@@ -236,7 +236,7 @@ class TestAnIdleConnection:
         connection.exec_command("echo")
         assert connection._idle._timer is None
 
-    def test_that_is_closed_has_no_timer_any_more(self, over_a_socket: Made) -> None:
+    def test_has_no_timer_after_it_is_closed(self, over_a_socket: Made) -> None:
         connection = over_a_socket(Session(), kind=LateIdle)
         connection.exec_command("echo")
         timer = connection._idle._timer
@@ -245,7 +245,7 @@ class TestAnIdleConnection:
         timer.join()
         assert connection._idle._timer is None
 
-    def test_that_cannot_be_lent_is_no_error(self, over_a_socket: Made) -> None:
+    def test_that_cannot_be_released_is_not_an_error(self, over_a_socket: Made) -> None:
         session = Session()
         connection = over_a_socket(session)
         connection.exec_command("echo")
@@ -255,7 +255,7 @@ class TestAnIdleConnection:
         connection._let_go()
 
 
-def test_a_timer_of_idleness_does_nothing_once_something_else_has_begun() -> None:
+def test_the_idle_timer_does_nothing_during_other_work() -> None:
     acted: list[str] = []
     timer = qga.IdleTimer(0.0, lambda: acted.append("acted"))
     with timer.busy(restarts=True):
@@ -266,7 +266,7 @@ def test_a_timer_of_idleness_does_nothing_once_something_else_has_begun() -> Non
     assert first is not None
     first.join()
     assert acted == []
-    # It counts anew after what fails as well.
+    # It also restarts after a failure.
     with pytest.raises(KeyError), timer.busy(restarts=True):
         raise KeyError
-    until(lambda: acted == ["acted"], "nothing was done when it was idle")
+    until(lambda: acted == ["acted"], "the action did not run")

@@ -29,7 +29,7 @@ def guest(tmp_path: Path) -> Made:
 def guest_of_any_kind(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Made]:
-    """A guest whose shell is one of those that this machine has, in a directory that others can reach."""
+    """A guest with one of this machine's shells, in a directory that other users can enter."""
     words = [shutil.which(request.param[0]), *request.param[1:2]]
     if words[0] is None:
         pytest.skip("there is no busybox")
@@ -51,7 +51,7 @@ def guest_of_any_kind(
 
 @pytest.fixture
 def shim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
-    """Put a shell script in place of a program of the guest's."""
+    """Replace a program of the guest by a shell script."""
 
     def put_in_place(name: str, script: str) -> None:
         programs = tmp_path / "shims"
@@ -66,7 +66,7 @@ def shim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str]
 
 @pytest.fixture(params=[False, True], ids=["at once", "prepared"])
 def place(tmp_path: Path, request: pytest.FixtureRequest) -> Made:
-    """A shell that has made its directory already, or not."""
+    """A shell with or without a directory."""
 
     def make(faults: Faults | None = None, timings: Timings = QUICK, **limits: Any) -> Place:
         return Place(tmp_path, faults or {}, LIMITS._replace(**limits), request.param, timings)

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.become import Dialogue
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.become import Dialog
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.errors import BecomeError
 
 PROMPT = "[sudo via ansible, key=abc] password:"
@@ -9,7 +9,7 @@ ASKED = PROMPT.encode()
 
 
 class Sudo:
-    """What Ansible's plugin of that name does."""
+    """A stand-in for Ansible's become plugin sudo."""
 
     prompt: object = PROMPT
 
@@ -21,27 +21,27 @@ class Sudo:
 
 
 @pytest.fixture
-def dialogue() -> Dialogue:
-    return Dialogue(Sudo(), b"secret", 10.0)
+def dialog() -> Dialog:
+    return Dialog(Sudo(), b"secret", 10.0)
 
 
 @pytest.mark.parametrize("stream", [0, 1])
-def test_the_password_is_given_when_it_is_asked_for_and_once(dialogue: Dialogue, stream: int) -> None:
-    assert dialogue.answer(b"", b"We trust you have received the usual lecture") is None
-    heard = [b"", b""]
-    heard[stream] = b"lecture\n" + ASKED + b" "
-    assert [dialogue.answer(*heard) for _time in range(2)] == [b"secret", None]
+def test_the_password_is_sent_once_after_a_prompt(dialog: Dialog, stream: int) -> None:
+    assert dialog.answer(b"", b"We trust you have received the usual lecture") is None
+    seen = [b"", b""]
+    seen[stream] = b"lecture\n" + ASKED + b" "
+    assert [dialog.answer(*seen) for _time in range(2)] == [b"secret", None]
 
 
-def test_being_asked_again_is_a_failure_with_the_reason_and_without_the_password(dialogue: Dialogue) -> None:
-    dialogue.answer(b"", ASKED)
+def test_a_second_prompt_fails_with_the_reason_and_without_the_password(dialog: Dialog) -> None:
+    dialog.answer(b"", ASKED)
     with pytest.raises(BecomeError, match="not accepted: Sorry, try again") as caught:
-        dialogue.answer(b"", ASKED + b"\nSorry, try again.\n" + ASKED)
+        dialog.answer(b"", ASKED + b"\nSorry, try again.\n" + ASKED)
     assert "secret" not in caught.value.message
 
 
-def test_it_is_over_when_the_command_has_begun(dialogue: Dialogue) -> None:
-    assert [dialogue.is_over(output) for output in (b"BECOME", b"BECOME-SUCCESS-abc\n")] == [False, True]
+def test_the_success_marker_ends_the_dialog(dialog: Dialog) -> None:
+    assert [dialog.is_over(output) for output in (b"BECOME", b"BECOME-SUCCESS-abc\n")] == [False, True]
 
 
 @pytest.mark.parametrize(
@@ -53,8 +53,8 @@ def test_it_is_over_when_the_command_has_begun(dialogue: Dialogue) -> None:
         *((prompt, b"Password: oops", b"Password: oops") for prompt in (True, None, "")),
     ],
 )
-def test_a_prompt_that_is_known_is_not_the_commands_own(
-    monkeypatch: pytest.MonkeyPatch, dialogue: Dialogue, prompt: object, errors: bytes, left: bytes
+def test_a_known_prompt_is_removed_from_the_commands_errors(
+    monkeypatch: pytest.MonkeyPatch, dialog: Dialog, prompt: object, errors: bytes, left: bytes
 ) -> None:
     monkeypatch.setattr(Sudo, "prompt", prompt)
-    assert dialogue.without_prompt(errors) == left
+    assert dialog.without_prompt(errors) == left

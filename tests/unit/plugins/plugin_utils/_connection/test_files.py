@@ -48,7 +48,7 @@ def read_some(machine: ThisMachine, path: Path, most: int = 1 << 20) -> bytes:
     return tasks.run(read_file(machine.agent(), str(path), most, PIECE))
 
 
-def saying(**changed: Any) -> Fault:
+def reporting(**changed: Any) -> Fault:
     return returning(lambda value: {**value, **changed})
 
 
@@ -67,15 +67,15 @@ def path(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("command", "fault", "action", "message"),
     [
-        ("guest-file-write", saying(count=0), write, "takes no more than a part of"),
-        ("guest-file-write", saying(count=1), write, "only a few bytes at a time"),
-        ("guest-file-seek", saying(position=1 << 40), read_all, f"has {1 << 40} bytes"),
-        ("guest-file-seek", saying(position=9999), read_all, "became shorter"),
-        ("guest-file-seek", saying(position=101), read_all, "became longer"),
+        ("guest-file-write", reporting(count=0), write, "wrote only a part of"),
+        ("guest-file-write", reporting(count=1), write, "only a few bytes at a time"),
+        ("guest-file-seek", reporting(position=1 << 40), read_all, f"has {1 << 40} bytes"),
+        ("guest-file-seek", reporting(position=9999), read_all, "became shorter"),
+        ("guest-file-seek", reporting(position=101), read_all, "became longer"),
     ],
 )
 @pytest.mark.parametrize("name", ["\x1b]0;owned\x07", "a\nfatal: [db1]: all is well", "\u202egnp", "\x9b2J", "{{ 1 }}"])
-def test_a_path_that_a_guest_has_chosen_is_shown_as_text(
+def test_a_path_from_a_guest_is_escaped_in_errors(
     command: str, fault: Fault, action: Callable[[ThisMachine, Path], object], message: str, name: str, tmp_path: Path
 ) -> None:
     path = tmp_path / name
@@ -88,10 +88,13 @@ def test_a_path_that_a_guest_has_chosen_is_shown_as_text(
 
 
 NONSENSE: list[tuple[Callable[[ThisMachine, Path], object], str, int, Fault]] = [
-    *((write, "guest-file-write", 0, saying(count=count)) for count in (-1, PIECE + 1, True, "100", None, 1.5)),
-    *((read_all, "guest-file-seek", 0, saying(position=position)) for position in (-1, None, "7", True, 2**64)),
-    *((read_some, "guest-file-read", 1, saying(count=count)) for count in (-1, PIECE + 1, PIECE - 1, 0, False, None)),
-    *((read_all, "guest-file-read", 0, saying(eof=eof)) for eof in (0, 1, "false", [], {})),
+    *((write, "guest-file-write", 0, reporting(count=count)) for count in (-1, PIECE + 1, True, "100", None, 1.5)),
+    *((read_all, "guest-file-seek", 0, reporting(position=position)) for position in (-1, None, "7", True, 2**64)),
+    *(
+        (read_some, "guest-file-read", 1, reporting(count=count))
+        for count in (-1, PIECE + 1, PIECE - 1, 0, False, None)
+    ),
+    *((read_all, "guest-file-read", 0, reporting(eof=eof)) for eof in (0, 1, "false", [], {})),
     *(
         (read_some, "guest-file-read", 0, returning(lambda _value, value=value: value))
         for value in (None, [], "data", {"count": 4}, {"count": 4, "buf-b64": "?"})
@@ -104,13 +107,13 @@ NONSENSE: list[tuple[Callable[[ThisMachine, Path], object], str, int, Fault]] = 
 
 
 @pytest.mark.parametrize(("action", "command", "number", "fault"), NONSENSE)
-def test_nonsense_of_an_agent_is_not_believed(
+def test_invalid_replies_are_rejected(
     path: Path, action: Callable[[ThisMachine, Path], object], command: str, number: int, fault: Fault
 ) -> None:
     machine = ThisMachine({(command, number): fault})
     with pytest.raises(RemoteProtocolError):
         action(machine, path)
-    assert machine.open_files == (command == "guest-file-open")  # what has no handle cannot be closed
+    assert machine.open_files == (command == "guest-file-open")  # a file without a handle cannot be closed
 
 
 class TestWriting:
@@ -121,17 +124,17 @@ class TestWriting:
         assert (tmp_path / "new").read_bytes() == data
         assert (machine.count("guest-file-write"), machine.open_files) == (pieces, 0)
 
-    def test_goes_on_after_what_was_taken(self, path: Path) -> None:
-        machine = ThisMachine({("guest-file-write", 1): saying(count=PIECE // 2)})
+    def test_continues_after_a_partial_write(self, path: Path) -> None:
+        machine = ThisMachine({("guest-file-write", 1): reporting(count=PIECE // 2)})
         write(machine, path)
-        # The fake had taken all of it, so the second half is there twice.
+        # The fake had written all of it, so the second half is in the file twice.
         assert path.read_bytes() == DATA[:200] + DATA[150:]
 
     @pytest.mark.parametrize(
         ("faults", "error", "message"),
         [
             ({("guest-file-open", 0): FULL}, CommandFailedError, "No space left"),
-            ({("guest-file-write", 1): saying(count=0)}, errors.FileTransferError, "no more than a part"),
+            ({("guest-file-write", 1): reporting(count=0)}, errors.FileTransferError, "only a part"),
             ({("guest-file-write", 2): FULL}, CommandFailedError, "No space left"),
             ({("guest-file-close", 0): FULL}, CommandFailedError, "No space left"),
             (
@@ -140,7 +143,7 @@ class TestWriting:
                 "No space",
             ),
         ],
-        ids=["as it is opened", "no more is taken", "half way", "as it is closed", "and a second error"],
+        ids=["open", "nothing written", "second write", "close", "two errors"],
     )
     def test_fails_with_the_first_error(
         self, path: Path, faults: dict[tuple[str, int | None], Fault], error: type[QgaError], message: str
@@ -152,7 +155,7 @@ class TestWriting:
 
 
 class TestReading:
-    def test_ends_at_once_where_the_file_is_too_long(self, path: Path) -> None:
+    def test_stops_at_once_if_the_file_is_too_long(self, path: Path) -> None:
         machine = ThisMachine()
         with pytest.raises(FileTooLongError):
             read_all(machine, path, len(DATA) - 1)
@@ -160,15 +163,15 @@ class TestReading:
         assert read_all(machine, path, len(DATA)) == DATA
 
     @pytest.mark.parametrize("most", [1, PIECE, PIECE + 1, len(DATA)])
-    def test_ends_at_what_is_wanted(self, path: Path, most: int) -> None:
+    def test_stops_at_the_requested_size(self, path: Path, most: int) -> None:
         machine = ThisMachine()
         assert read_some(machine, path, most) == DATA[:most]
         assert machine.count("guest-file-read") == -(-most // PIECE)
 
 
-# How agents say that a file has come to its end, by what the stock one would say.
+# How agents report the end of a file, as changes of the stock agent's reply.
 ENDS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
-    "as fread does": lambda value: value,
+    "like fread": lambda value: value,
     "by an empty piece": lambda value: {**value, "eof": False},
     "by an empty piece, without eof": lambda value: {name: value[name] for name in ("count", "buf-b64")},
     "by an empty piece, with a null": lambda value: {**value, "eof": None},
@@ -179,7 +182,7 @@ ENDS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
 @pytest.mark.parametrize("most", [1, 7, PIECE // 2, PIECE - 1, PIECE])
 @pytest.mark.parametrize("size", [0, 1, PIECE, 3 * PIECE, 3 * PIECE + 7])
 @pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)
-def test_an_agent_may_return_less_than_it_is_asked_for(
+def test_an_agent_may_return_less_than_requested(
     path: Path, most: int, size: int, end: Callable[[dict[str, Any]], dict[str, Any]]
 ) -> None:
     data = DATA[: min(size, 200 * most)]
@@ -190,15 +193,15 @@ def test_an_agent_may_return_less_than_it_is_asked_for(
     assert read_some(machine, path, 2 * PIECE + 3) == data[: 2 * PIECE + 3]
 
 
-class TestAGuestThatComesToNoEnd:
-    def machine(self, piece: int, said: int = 10_000_000) -> ThisMachine:
+class TestAnEndlessGuest:
+    def machine(self, piece: int, size: int = 10_000_000) -> ThisMachine:
         return ThisMachine(
-            {("guest-file-read", None): endless(piece), ("guest-file-seek", None): saying(position=said)}
+            {("guest-file-read", None): endless(piece), ("guest-file-seek", None): reporting(position=size)}
         )
 
     @pytest.mark.parametrize("piece", [1, 2, 100, 255])
     @pytest.mark.parametrize("read", [read_whole, read_file])
-    def test_is_given_up_if_it_returns_a_few_bytes_at_a_time(self, path: Path, read: Any, piece: int) -> None:
+    def test_fails_if_it_returns_a_few_bytes_at_a_time(self, path: Path, read: Any, piece: int) -> None:
         machine = self.machine(piece)
         with pytest.raises(errors.FileTransferError, match="a few bytes at a time"):
             tasks.run(read(machine.agent(), str(path), 10_000_000, LARGE))
@@ -206,33 +209,33 @@ class TestAGuestThatComesToNoEnd:
         assert machine.open_files == 0
 
     @pytest.mark.parametrize("taken", [1, 2, 255])
-    def test_is_given_up_if_it_takes_a_few_bytes_at_a_time(self, path: Path, taken: int) -> None:
-        machine = ThisMachine({("guest-file-write", None): saying(count=taken)})
+    def test_fails_if_it_writes_a_few_bytes_at_a_time(self, path: Path, taken: int) -> None:
+        machine = ThisMachine({("guest-file-write", None): reporting(count=taken)})
         with pytest.raises(errors.FileTransferError, match="a few bytes at a time"):
             tasks.run(write_file(machine.agent(), str(path), b"x" * 200_000, LARGE))
         assert machine.count("guest-file-write") < 300
         assert machine.open_files == 0
 
     @pytest.mark.parametrize(("piece", "small", "size"), [(256, 0, 256_000), (4096, 0, 409_600), (300, 200, 90_100)])
-    def test_may_return_little_and_a_few_bytes_now_and_then(
+    def test_may_return_small_pieces_and_sometimes_a_few_bytes(
         self, path: Path, piece: int, small: int, size: int
     ) -> None:
         machine = self.machine(piece)
         machine.faults.update({("guest-file-read", 4 * number): endless(1) for number in range(small)})
         assert tasks.run(read_file(machine.agent(), str(path), size, LARGE)) == b"x" * size
 
-    @pytest.mark.parametrize("said", [0, 100, 5000])
-    def test_gets_no_further_than_the_size_that_it_said(self, path: Path, said: int) -> None:
-        machine = self.machine(1000, said)
+    @pytest.mark.parametrize("size", [0, 100, 5000])
+    def test_is_not_read_beyond_its_reported_size(self, path: Path, size: int) -> None:
+        machine = self.machine(1000, size)
         with pytest.raises((errors.FileTransferError, RemoteProtocolError)):
             tasks.run(read_whole(machine.agent(), str(path), 1 << 20, LARGE))
-        assert machine.count("guest-file-read") <= 1 + said / 1000 + 1
+        assert machine.count("guest-file-read") <= 1 + size / 1000 + 1
 
 
-def test_what_is_read_costs_its_size_and_not_that_of_its_pieces(path: Path) -> None:
+def test_reading_uses_memory_for_the_file_and_not_for_its_pieces(path: Path) -> None:
     path.write_bytes(b"x" * 50_000)
     machine = ThisMachine()
-    machine.requests = deque(maxlen=0)  # type: ignore[assignment]  # the fake is to keep none
+    machine.requests = deque(maxlen=0)  # type: ignore[assignment]  # the fake must not keep requests
     tracemalloc.start()
     try:
         before = tracemalloc.get_traced_memory()[0]
@@ -243,19 +246,19 @@ def test_what_is_read_costs_its_size_and_not_that_of_its_pieces(path: Path) -> N
 
 
 class TestTheDeadlineOfAFile:
-    def test_before_the_first_exchange_asks_for_nothing(self, tmp_path: Path) -> None:
+    def test_that_has_passed_sends_no_request(self, tmp_path: Path) -> None:
         machine, path = ThisMachine(), f"{tmp_path}/\x1b[2J"
         with pytest.raises(errors.TransferTimeoutError) as caught:
             tasks.run(read_file(machine.agent(), path, 1, PIECE, Deadline(0.0)))
         assert visible(path) in caught.value.message
         assert machine.requests == []
 
-    def test_is_each_exchanges_too(self, path: Path) -> None:
+    def test_limits_each_exchange(self, path: Path) -> None:
         machine = ThisMachine()
         tasks.run(read_whole(machine.agent(), str(path), 1 << 20, PIECE, Deadline(2.0)))
         assert max(machine.timeouts) <= 2.0
 
-    def test_in_the_middle_of_an_exchange_is_reported_as_that(self, path: Path) -> None:
+    def test_during_an_exchange_is_reported_as_a_timeout(self, path: Path) -> None:
         late: Fault = lambda perform: (time.sleep(0.2), lost(perform))[1]  # noqa: E731
         machine = ThisMachine({("guest-file-read", 2): late})
         with pytest.raises(errors.TransferTimeoutError):

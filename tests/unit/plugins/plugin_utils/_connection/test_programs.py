@@ -28,18 +28,18 @@ EXIT = Program("/bin/sh", ("-c", "exit"))
 
 
 def canned(value: Any) -> ThisMachine:
-    """A machine whose agent says this of any process."""
+    """A machine whose agent reports this for any process."""
     reply: Reply = value if isinstance(value, Refused) else Returned(value)
     return ThisMachine({("guest-exec-status", None): lambda _perform: reply})
 
 
-def said(value: Any) -> Ended | None:
+def polled(value: Any) -> Ended | None:
     return tasks.run(poll(canned(value).agent(), 1))
 
 
 class TestAProgram:
     @pytest.mark.parametrize("value", [None, [], {}, {"pid": "1"}, {"pid": True}, {"pid": 1.5}])
-    def test_has_a_number_or_the_agent_broke_the_rules(self, value: Any) -> None:
+    def test_without_a_process_id_is_a_protocol_error(self, value: Any) -> None:
         with pytest.raises(RemoteProtocolError):
             tasks.run(start(ThisMachine({("guest-exec", None): returning(lambda _value: value)}).agent(), EXIT))
 
@@ -48,7 +48,7 @@ ANY_BYTES = bytes(range(256))
 DONE = {"exited": True, "exitcode": 0}
 
 
-class TestAnOutcome:
+class TestAStatus:
     @pytest.mark.parametrize(
         ("value", "ended"),
         [
@@ -61,12 +61,12 @@ class TestAnOutcome:
         ],
         ids=["not yet", "silent", "truncated", "errors truncated", "not truncated", "any bytes"],
     )
-    def test_is_what_the_agent_says(self, value: Any, ended: Ended | None) -> None:
-        assert said(value) == ended
+    def test_is_parsed_from_the_agents_reply(self, value: Any, ended: Ended | None) -> None:
+        assert polled(value) == ended
 
-    def test_of_a_process_that_the_agent_does_not_know(self) -> None:
+    def test_of_an_unknown_process_is_an_error(self) -> None:
         with pytest.raises(UnknownProcessError, match="pid"):
-            said(Refused("GenericError", "Invalid parameter 'pid'"))
+            polled(Refused("GenericError", "Invalid parameter 'pid'"))
 
     @pytest.mark.parametrize(
         "value",
@@ -77,13 +77,13 @@ class TestAnOutcome:
             *({**DONE, "err-data": "YQ"}, {**DONE, "err-data": "\u00e9==="}),
         ],
     )
-    def test_of_another_shape_breaks_the_rules(self, value: Any) -> None:
+    def test_of_another_shape_is_a_protocol_error(self, value: Any) -> None:
         with pytest.raises(RemoteProtocolError):
-            said(value)
+            polled(value)
 
-    def test_names_what_is_no_base64(self) -> None:
-        with pytest.raises(RemoteProtocolError, match="returned errors that is no base64"):
-            said({**DONE, "err-data": "YQ"})
+    def test_with_invalid_base64_names_the_stream(self) -> None:
+        with pytest.raises(RemoteProtocolError, match="returned errors that is not base64"):
+            polled({**DONE, "err-data": "YQ"})
 
 
 @pytest.fixture
@@ -94,16 +94,16 @@ def line(monkeypatch: pytest.MonkeyPatch) -> TimeLine:
 
 
 class TestWaitingForAnEnd:
-    def test_asks_soon_then_ever_more_seldom_and_never_too_seldom(self, line: TimeLine) -> None:
+    def test_polls_less_often_over_time_but_at_least_once_a_second(self, line: TimeLine) -> None:
         agent = GuestAgent(canned({"exited": False}), 5.0)
         assert tasks.run(end_of(agent, 1, Deadline(60.0))) is None
         assert line.slept[0] <= 0.005
         assert line.slept[:-1] == sorted(line.slept[:-1])
         assert 0.5 < max(line.slept) <= 1.0
-        # A second of a command costs a few dozen questions, a minute less than two hundred.
+        # A command of one second takes a few dozen polls, one of a minute less than two hundred.
         assert len(line.slept) < 180
 
-    def test_does_not_wait_much_longer_than_the_program_runs(self, line: TimeLine) -> None:
+    def test_ends_soon_after_the_program_does(self, line: TimeLine) -> None:
         begun = line.monotonic()
 
         def at_two_seconds(_perform: Any) -> Reply:
@@ -113,49 +113,49 @@ class TestWaitingForAnEnd:
         assert tasks.run(end_of(agent, 1, Deadline(60.0))) is not None
         assert line.monotonic() - begun < 2.0 * 1.15
 
-    def test_ends_at_the_deadline_with_a_last_question(self, line: TimeLine) -> None:
+    def test_ends_at_the_deadline_with_a_last_poll(self, line: TimeLine) -> None:
         machine, begun = canned({"exited": False}), line.monotonic()
         assert tasks.run(end_of(GuestAgent(machine, 5.0), 1, Deadline(8.0))) is None
         assert line.monotonic() - begun == pytest.approx(8.0)
         assert machine.count("guest-exec-status") == len(line.slept)
-        # Each has what is left, and a fair time even at the end.
+        # Each poll gets the remaining time, and enough time even at the end.
         assert (machine.timeouts[0], machine.timeouts[-1]) == (5.0, 1.0)
         assert machine.timeouts == sorted(machine.timeouts, reverse=True)
 
 
-class Lent(ThisMachine):
-    """Records when others may have it, and how long it may take to have it back."""
+class SharedMachine(ThisMachine):
+    """Records when it is released for others, and the timeout for regaining it."""
 
     def __init__(self, line: TimeLine, error: QgaError | None = None) -> None:
         super().__init__({("guest-exec-status", None): lambda _perform: Returned({"exited": False})})
         self.line = line
-        self.lent = [line.monotonic()]
+        self.released = [line.monotonic()]
         self.regained: list[float] = []
         self.error = error
 
     async def let_go(self, held: float = 0.0) -> None:
-        if self.line.monotonic() - self.lent[-1] >= held:
-            self.lent.append(self.line.monotonic())
+        if self.line.monotonic() - self.released[-1] >= held:
+            self.released.append(self.line.monotonic())
 
     async def regain(self, timeout: float) -> None:
-        if len(self.regained) < len(self.lent) - 1:
+        if len(self.regained) < len(self.released) - 1:
             self.regained.append(timeout)
             if self.error is not None:
                 raise self.error
 
 
-class TestAnAgentThatOthersNeedMeanwhile:
-    def test_is_lent_every_second_and_waited_for(self, line: TimeLine) -> None:
-        lent = Lent(line)
-        tasks.run(end_of(GuestAgent(lent, 5.0), 1, Deadline(60.0), patience=20.0))
-        assert lent.lent[1] - lent.lent[0] >= 1.0  # a short program is looked after without
-        assert max(after - before for before, after in itertools.pairwise(lent.lent)) <= 1.1
-        assert len(lent.regained) == len(lent.lent) - 1
-        # As long as there are patience and time.
-        assert max(lent.regained) == 20.0
-        assert min(lent.regained) <= 1.0
+class TestASharedAgent:
+    def test_is_released_every_second_and_waited_for(self, line: TimeLine) -> None:
+        machine = SharedMachine(line)
+        tasks.run(end_of(GuestAgent(machine, 5.0), 1, Deadline(60.0), patience=20.0))
+        assert machine.released[1] - machine.released[0] >= 1.0  # not released for a short program
+        assert max(after - before for before, after in itertools.pairwise(machine.released)) <= 1.1
+        assert len(machine.regained) == len(machine.released) - 1
+        # Within its patience and the deadline.
+        assert max(machine.regained) == 20.0
+        assert min(machine.regained) <= 1.0
 
-    def test_is_lent_before_a_question_is_asked_again_whatever_comes_of_it(self, line: TimeLine) -> None:
-        lent = Lent(line, agent_errors.UnresponsiveError("others have it"))
-        tasks.run(Polling(GuestAgent(lent, 5.0), 20.0).retry(Deadline(60.0)))
-        assert (len(lent.lent), lent.regained) == (2, [20.0])
+    def test_is_released_before_a_request_is_repeated(self, line: TimeLine) -> None:
+        machine = SharedMachine(line, agent_errors.UnresponsiveError("another client has it"))
+        tasks.run(Polling(GuestAgent(machine, 5.0), 20.0).retry(Deadline(60.0)))
+        assert (len(machine.released), machine.regained) == (2, [20.0])

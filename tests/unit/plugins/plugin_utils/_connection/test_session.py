@@ -45,7 +45,7 @@ def fetched(here: GuestSession, path: Path) -> bytes:
     return target.getvalue()
 
 
-def test_it_runs_commands_and_copies_files_and_leaves_nothing(tmp_path: Path) -> None:
+def test_a_session_runs_commands_copies_files_and_leaves_nothing_in_the_guest(tmp_path: Path) -> None:
     machine = ThisMachine()
     here = session(machine, tmp_path)
     tasks.run(here.connect())
@@ -57,14 +57,14 @@ def test_it_runs_commands_and_copies_files_and_leaves_nothing(tmp_path: Path) ->
     assert machine.is_closed
 
 
-def test_the_observer_gets_what_was_answered_and_how_long_it_took(tmp_path: Path) -> None:
+def test_the_observer_gets_each_command_with_its_duration(tmp_path: Path) -> None:
     observed: Observed = []
     here = session(
         ThisMachine({("guest-ping", 0): refused("not now"), ("guest-ping", 1): undelivered}),
         tmp_path,
         observed=observed,
     )
-    tasks.run(here.connect())  # what refuses to be pinged is there
+    tasks.run(here.connect())  # a refused ping is a reply
     with pytest.raises(agent_errors.NotConnectedError):
         tasks.run(here.connect())
     ((name, seconds),) = observed
@@ -83,7 +83,7 @@ class TestASocketForOneClient:
             tasks.run(here.close())
 
     @pytest.mark.parametrize("what", ["run", "put", "fetch"])
-    def test_is_lent_and_waited_for_longer_than_for_an_exchange(
+    def test_is_released_and_waited_for_longer_than_an_exchange(
         self, here: GuestSession, what: str, tmp_path: Path
     ) -> None:
         (tmp_path / "file").write_bytes(b"content")
@@ -102,7 +102,7 @@ class TestASocketForOneClient:
 
 
 class TestDisabledCommands:
-    """RHEL's agent comes with all of them disabled."""
+    """All of them are disabled by default in RHEL."""
 
     @pytest.mark.parametrize(
         ("info", "named"),
@@ -116,9 +116,7 @@ class TestDisabledCommands:
         ],
         ids=["all", "thawed meanwhile", "unknown"],
     )
-    def test_are_named_as_far_as_they_are_known_with_what_to_do(
-        self, tmp_path: Path, info: Fault, named: tuple[str, ...]
-    ) -> None:
+    def test_are_listed_with_a_hint(self, tmp_path: Path, info: Fault, named: tuple[str, ...]) -> None:
         machine = ThisMachine({("guest-exec", None): frozen, ("guest-info", None): info})
         with pytest.raises(agent_errors.CommandDisabledError) as caught:
             tasks.run(session(machine, tmp_path).run("echo"))
@@ -139,7 +137,7 @@ class TestDisabledCommands:
         (refused("not here"), "child process", []),
     ],
 )
-def test_a_guest_without_our_shell_is_reported_as_windows_only_if_it_says_so(
+def test_a_guest_without_a_shell_is_windows_only_if_its_agent_reports_that(
     tmp_path: Path, system: Fault, message: str, hinted: list[str]
 ) -> None:
     no_shell = refused("Failed to execute child process (No such file or directory)")
@@ -150,7 +148,7 @@ def test_a_guest_without_our_shell_is_reported_as_windows_only_if_it_says_so(
 
 
 class TestABackupThatFreezesTheGuest:
-    """It is over within seconds; what the agent refuses meanwhile was not carried out, and is asked again."""
+    """The freeze lasts seconds. Requests that the agent refuses meanwhile were not executed, and are repeated."""
 
     @pytest.mark.parametrize(
         ("kind", "words"),
@@ -163,7 +161,7 @@ class TestABackupThatFreezesTheGuest:
     )
     @pytest.mark.parametrize("command", NEEDED)
     @pytest.mark.slow
-    def test_fails_no_task_wherever_it_begins(self, tmp_path: Path, command: str, kind: str, words: str) -> None:
+    def test_fails_no_task_whenever_it_starts(self, tmp_path: Path, command: str, kind: str, words: str) -> None:
         machine = ThisMachine()
         machine.frozen_as = Refused(kind, words)
         refusals = 0
@@ -172,7 +170,7 @@ class TestABackupThatFreezesTheGuest:
             nonlocal refusals
             refusals += 1
             reply = perform()
-            machine.is_frozen = refusals < 3  # thawed at last before anybody can ask whether it is frozen
+            machine.is_frozen = refusals < 3  # finally thawed before it is asked whether it is frozen
             return reply
 
         machine.faults[(command, 0)] = lambda perform: (setattr(machine, "is_frozen", True), perform())[1]
@@ -188,7 +186,7 @@ class TestABackupThatFreezesTheGuest:
         assert refusals == 3
         assert machine.let_gos >= 3
 
-    def test_is_reported_if_it_does_not_end(self, tmp_path: Path) -> None:
+    def test_is_an_error_if_the_freeze_does_not_end(self, tmp_path: Path) -> None:
         machine = ThisMachine()
         machine.is_frozen = True
         with pytest.raises(agent_errors.FrozenError):

@@ -34,24 +34,24 @@ class TestACommand:
     @pytest.mark.parametrize(
         ("size", "status"), [(0, 3), (1, 0), (LIMITS.request, 0), (7 * LIMITS.request, 255)], ids=str
     )
-    def test_is_run_with_its_input_and_reports_how_it_ended(self, place: Made, size: int, status: int) -> None:
+    def test_gets_its_input_and_returns_its_output_and_exit_status(self, place: Made, size: int, status: int) -> None:
         data = os.urandom(size)
         ended = place().run(f"cat; echo oops >&2; exit {status}", data)
         assert ended == Finished(status, data, b"oops\n")
-        assert ended.epitaph == b""
+        assert ended.signal_note == b""
 
     @pytest.mark.parametrize(("name", "number"), [("KILL", 9), ("TERM", 15), ("SEGV", 11)])
-    def test_that_a_signal_ended_has_an_epitaph(self, place: Made, name: str, number: int) -> None:
+    def test_that_a_signal_killed_has_a_note(self, place: Made, name: str, number: int) -> None:
         ended = place().run(f"echo begun; kill -{name} $$")
         assert (ended.status, ended.output) == (128 + number, b"begun\n")
-        assert f"signal {number} (SIG{name})".encode() in ended.epitaph
+        assert f"signal {number} (SIG{name})".encode() in ended.signal_note
 
     @pytest.mark.parametrize("status", [128, 129, 141, 200])
-    def test_that_ended_by_itself_has_none(self, status: int) -> None:
-        assert Finished(status, b"", b"").epitaph == b""
+    def test_that_exited_normally_has_no_note(self, status: int) -> None:
+        assert Finished(status, b"", b"").signal_note == b""
 
     @pytest.mark.parametrize("sizes", [(0, 0), (1, 0), (0, 1), (2048, 2048), (2049, 2048), (65536, 0), (7, 60000)])
-    def test_may_write_little_and_much(self, place: Made, sizes: tuple[int, int]) -> None:
+    def test_can_have_little_or_much_output(self, place: Made, sizes: tuple[int, int]) -> None:
         ended = place().run("head -c {} /dev/zero; head -c {} /dev/zero >&2".format(*sizes))
         assert (len(ended.output), len(ended.errors)) == sizes
 
@@ -81,7 +81,7 @@ class TestACommand:
         "word", ["it's", "$HOME", "`id`", "a\nb", "\u00fc\u4f60", "\\", '"', "*", "\udcff caf\udce9", "\udc81\udc88"]
     )
     @pytest.mark.parametrize("length", [0, 30_000])
-    def test_keeps_its_words(self, place: Made, word: str, length: int) -> None:
+    def test_keeps_special_characters(self, place: Made, word: str, length: int) -> None:
         quoted = word.replace("'", "'\\''")
         command = f"printf %s '{quoted}'" + f"\n# {'x' * length}" * bool(length)
         assert place().run(command).output == os.fsencode(word)
@@ -93,7 +93,7 @@ class TestACommand:
     @pytest.mark.parametrize("mask", [0o077, 0o027, 0])
     @pytest.mark.parametrize("size", [0, 30_000])
     @pytest.mark.parametrize("asks", [False, True])
-    def test_makes_files_as_a_login_does_whatever_the_agents_umask(
+    def test_creates_files_with_the_modes_of_a_login_session(
         self, place: Made, tmp_path: Path, mask: int, size: int, asks: bool
     ) -> None:
         at_once, command = place(), f"echo become; : >{tmp_path}/file; mkdir {tmp_path}/directory"
@@ -108,40 +108,40 @@ class TestACommand:
         assert {stat.S_IMODE(path.stat().st_mode) for path in private} == {0o700, 0o600}
 
     @pytest.mark.parametrize("size", [0, 30_000])
-    def test_inherits_nothing_of_the_connections(self, place: Made, size: int) -> None:
+    def test_inherits_no_variables_of_the_connection(self, place: Made, size: int) -> None:
         at_once = place()
         environment = at_once.run(f"env; exit\n# {'x' * size}").output.decode()
         assert "qga" not in environment.lower()
         assert at_once.shell._token not in environment
 
-    def test_begins_at_home_with_a_path_that_has_all_programs(self, place: Made) -> None:
+    def test_starts_in_home_with_a_complete_path(self, place: Made) -> None:
         directory, path = place().run('pwd; echo "$PATH"').output.decode().splitlines()
         assert directory == os.path.expanduser(f"~{os.environ.get('USER', 'root')}")
         assert {"/usr/sbin", "/sbin", "/usr/bin", "/bin", "/usr/local/bin"} <= set(path.split(":"))
 
     @pytest.mark.parametrize("name", ["it's", "with space", "\u4f60", "$HOME", "a;b"])
-    def test_may_be_kept_in_a_directory_of_any_name(self, tmp_path: Path, name: str) -> None:
+    def test_works_in_a_directory_with_any_name(self, tmp_path: Path, name: str) -> None:
         (tmp_path / name).mkdir()
         here = shell_in(tmp_path / name)
         assert tasks.run(here.run("echo done")).output == b"done\n"
         tasks.run(here.clean())
         assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
-    def test_by_a_shell_that_is_not_there_fails_as_such(self, tmp_path: Path) -> None:
+    def test_with_a_missing_shell_fails(self, tmp_path: Path) -> None:
         ended = tasks.run(shell_in(tmp_path, executable="/bin/nonesuch").run("echo"))
         assert ended.status == 127
         assert b"/bin/nonesuch" in ended.errors
 
 
-class TestWhatIsKeptInTheGuest:
-    def test_takes_no_more_room_than_one_command_needs(self, place: Made) -> None:
+class TestFilesInTheGuest:
+    def test_take_no_more_space_than_one_command_needs(self, place: Made) -> None:
         at_once = place()
         for _time in range(3):
             at_once.run("cat", b"x" * 50000)
         sizes = sorted(path.stat().st_size for path in at_once.directory.rglob("*") if path.is_file())
         assert sizes[-2:] == [0, 50000]
 
-    def test_has_no_name_to_guess_without_mktemp_either(self, place: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_have_unguessable_names_without_mktemp(self, place: Made, monkeypatch: pytest.MonkeyPatch) -> None:
         for name in ("RUN", "END"):
             script = getattr(scripts, name).replace("command -v mktemp", "command -v nonesuch")
             monkeypatch.setattr(scripts, name, script)
@@ -153,22 +153,22 @@ class TestWhatIsKeptInTheGuest:
         assert all(re.fullmatch("qga-[0-9a-f]{32}", name) for name in names)
         assert bool(names) is not bool(before)
 
-    def test_is_removed_after_a_command_that_took_too_long(self, place: Made) -> None:
+    def test_are_removed_after_a_command_that_timed_out(self, place: Made) -> None:
         at_once = place(exec_timeout=BRIEF)
         with pytest.raises(errors.CommandTimeoutError):
             at_once.run("sleep 1000")
         at_once.clean()
         assert at_once.kept() == []
 
-    def test_is_removed_at_the_end(self, place: Made) -> None:
+    def test_are_removed_at_the_end(self, place: Made) -> None:
         at_once = place()
         at_once.run("echo")
         assert at_once.kept()
         at_once.clean()
         assert (at_once.kept(), at_once.machine.known_processes) == ([], 0)
 
-    def test_is_trusted_only_as_long_as_it_is_the_one_that_was_made(self, place: Made) -> None:
-        """It was removed, and another user has made one of its name, with all files in it whose names can be known."""
+    def test_are_trusted_only_in_the_original_directory(self, place: Made) -> None:
+        """It was removed, and another user has made one with its name and all guessable files."""
         at_once = place()
         at_once.run("true")
         (directory,) = at_once.kept()
@@ -179,13 +179,13 @@ class TestWhatIsKeptInTheGuest:
         directory.chmod(0o777)
         for name in ("3.input", "3.command", "3.answer", "1.out", "3.begun", "3.done.0.kept"):
             (directory / name).touch()
-        for data, dialogue in ((b"", None), (b"x" * 50_000, None), (b"", Password())):
+        for data, dialog in ((b"", None), (b"x" * 50_000, None), (b"", Password())):
             with pytest.raises((errors.NoPlaceError, agent_errors.CommandFailedError)):
-                at_once.run("echo become", data, dialogue)
+                at_once.run("echo become", data, dialog)
         assert {path.stat().st_size for path in directory.iterdir()} == {0}
         assert len(list(directory.iterdir())) == 6
 
-    def test_is_nothing_if_no_command_was_begun(self, tmp_path: Path) -> None:
+    def test_are_not_created_before_a_command(self, tmp_path: Path) -> None:
         machine = ThisMachine({("guest-exec", None): frozen})
         here = GuestShell(machine.agent(), settings_for(tmp_path))
         tasks.run(here.clean())
@@ -196,12 +196,12 @@ class TestWhatIsKeptInTheGuest:
         tasks.run(here.clean())
         assert len(machine.requests) == asked
 
-    def test_has_to_have_a_place(self) -> None:
+    def test_need_a_usable_directory(self) -> None:
         with pytest.raises(errors.NoPlaceError, match="/nonesuch"):
             tasks.run(shell_in("/none", "/nonesuch").run("echo"))
 
     @pytest.mark.parametrize("caches", [True, False])
-    def test_is_compiled_code_of_modules_only_if_that_is_wanted(self, tmp_path: Path, caches: bool) -> None:
+    def test_include_compiled_code_only_with_module_cache(self, tmp_path: Path, caches: bool) -> None:
         here = shell_in(tmp_path, caches=caches)
         ended = tasks.run(here.run(sys.executable, b"_ANSIBALLZ_WRAPPER = True\nprint('done')\n"))
         tasks.run(here.clean())
@@ -209,7 +209,7 @@ class TestWhatIsKeptInTheGuest:
         assert [path.name for path in tmp_path.iterdir()] == [f"qga-code-{os.geteuid()}"] * caches
 
 
-class TestAShellThatLooksAfterACommand:
+class TestTheSupervisingShell:
     @pytest.mark.parametrize(
         ("command", "message"),
         [
@@ -218,7 +218,7 @@ class TestAShellThatLooksAfterACommand:
         ],
         ids=["all", "in part"],
     )
-    def test_may_be_ended_by_a_signal(self, place: Made, command: str, message: str) -> None:
+    def test_killed_by_a_signal_loses_the_result(self, place: Made, command: str, message: str) -> None:
         at_once = place()
         with pytest.raises(errors.ResultLostError, match=message):
             at_once.run(command.format(at_once.directory))
@@ -231,7 +231,7 @@ class TestAShellThatLooksAfterACommand:
             *("x kept - - 0 qga-x", "0 kept ../out - 0 qga-x", "99999 kept - - 0 qga-x", "0 kept - - 0 qga-x/.."),
         ],
     )
-    def test_reports_no_success_in_no_known_way(self, place: Made, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_with_an_invalid_report_is_an_error(self, place: Made, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(scripts, "RUN", f'{scripts.source("common.sh")}echo "qga-report $t $n done {words}"')
         with pytest.raises((RemoteProtocolError, errors.ResultLostError, agent_errors.CommandFailedError)):
             place(timings=Timings(begin=0.1)).run("echo")
@@ -247,11 +247,11 @@ EXEC, STATUS, OPEN, READ, CLOSE = (
 
 
 def after(does: Callable[[], object]) -> Fault:
-    """Something happens to the guest just before the agent carries out a request."""
+    """Do something in the guest just before the agent executes a request."""
     return lambda perform: (does(), perform())[1]
 
 
-class TestAReplyThatGetsLost:
+class TestALostReply:
     @pytest.mark.parametrize(
         "faults",
         [
@@ -268,7 +268,9 @@ class TestAReplyThatGetsLost:
             *(pytest.param({(command, 0): lost}, id=f"of {command}") for command in (OPEN, READ, CLOSE)),
         ],
     )
-    def test_does_not_lose_the_result_or_run_it_twice(self, place: Made, tmp_path: Path, faults: Faults) -> None:
+    def test_neither_loses_the_result_nor_runs_the_command_twice(
+        self, place: Made, tmp_path: Path, faults: Faults
+    ) -> None:
         ended = place(faults).run(f"echo once >>{tmp_path}/log; sleep 0.1; echo out; echo err >&2; exit 5")
         assert ended == Finished(5, b"out\n", b"err\n")
         assert (tmp_path / "log").read_text() == "once\n"
@@ -281,9 +283,9 @@ class TestAReplyThatGetsLost:
             ({(STATUS, None): undelivered}, agent_errors.NotConnectedError, "no guest agent"),
             ({(EXEC, 0): frozen}, agent_errors.CommandDisabledError, "disabled"),
         ],
-        ids=["the output is refused", "away as it is read", "away", "nothing may be begun"],
+        ids=["the output is refused", "away while output is read", "away", "guest-exec is refused"],
     )
-    def test_is_the_agents_error_in_the_end(
+    def test_finally_raises_the_agents_error(
         self, place: Made, faults: Faults, error: type[QgaError], message: str
     ) -> None:
         at_once = place(faults, patience=BRIEF)
@@ -291,17 +293,17 @@ class TestAReplyThatGetsLost:
             at_once.run("echo out")
         asked = len(at_once.machine.requests)
         at_once.clean()
-        # What is away is not waited for again.
+        # The shell does not wait for an unavailable agent again.
         assert len(at_once.machine.requests) == asked or error is not agent_errors.NotConnectedError
 
     @pytest.mark.parametrize("faults", [{(EXEC, 0): lost}, {(OPEN, 0): lost}], ids=["of the begin", "later"])
-    def test_while_a_password_is_waited_for_ends_the_command(self, place: Made, faults: Faults) -> None:
+    def test_during_a_dialog_kills_the_command(self, place: Made, faults: Faults) -> None:
         at_once = place(faults)
         with pytest.raises(agent_errors.ExchangeTimeoutError):
             at_once.run(f"{ASK}; cat", b"input", Password())
         until(at_once.machine.is_idle, "the agent is still busy")
 
-    def test_may_be_of_a_command_that_was_never_begun(self, place: Made, tmp_path: Path) -> None:
+    def test_to_a_command_that_never_started_is_an_error(self, place: Made, tmp_path: Path) -> None:
         def vanished(_perform: Callable[[], Reply]) -> Reply:
             raise agent_errors.ExchangeTimeoutError("the agent did not answer guest-exec in time")
 
@@ -310,50 +312,50 @@ class TestAReplyThatGetsLost:
         assert not (tmp_path / "log").exists()
 
 
-class TestAnAgentThatIsStartedAnew:
+class TestARestartedAgent:
     @pytest.mark.parametrize("fault", [(STATUS, 1), (READ, 0), (CLOSE, 0)], ids=lambda fault: fault[0])
-    def test_and_leaves_the_command_alone_loses_nothing(self, place: Made, fault: tuple[str, int]) -> None:
+    def test_loses_no_result_if_the_command_survives(self, place: Made, fault: tuple[str, int]) -> None:
         at_once = place()
         at_once.machine.faults[fault] = after(at_once.machine.forget)
         assert at_once.run("sleep 0.2; echo out; echo err >&2; exit 5") == Finished(5, b"out\n", b"err\n")
 
-    def test_and_takes_the_command_with_it_is_reported_as_that(self, place: Made) -> None:
+    def test_that_killed_the_command_is_an_error(self, place: Made) -> None:
         at_once = place()
 
-        def take_along() -> None:
-            until(lambda: any(at_once.directory.glob("*/1.pid.*")), "the command was not begun")
+        def restart_and_kill() -> None:
+            until(lambda: any(at_once.directory.glob("*/1.pid.*")), "the command did not start")
             at_once.machine.end_all()
 
-        at_once.machine.faults[(STATUS, 1)] = after(take_along)
-        with pytest.raises(errors.ResultLostError, match="together with the agent or the guest"):
+        at_once.machine.faults[(STATUS, 1)] = after(restart_and_kill)
+        with pytest.raises(errors.ResultLostError, match="when its agent stopped or the guest went down"):
             at_once.run("sleep 0.5; echo out")
 
 
 def restore(place: Place) -> None:
-    """Put the guest back to where the command was not begun."""
+    """Restore the guest to a state before the command was started."""
     place.machine.end_all()
     for path in place.directory.glob("*/1.*"):
         path.unlink()
 
 
-def start_anew(place: Place) -> None:
+def reboot(place: Place) -> None:
     place.machine.forget()
     for path in place.kept():
         shutil.rmtree(path)
 
 
-class TestAGuestThatIsNotTheSameAnyMore:
+class TestARebootedOrRestoredGuest:
     @pytest.mark.parametrize(
         ("happens", "fault"),
-        [(restore, (STATUS, 1)), (start_anew, (OPEN, 0)), (start_anew, (OPEN, 1))],
+        [(restore, (STATUS, 1)), (reboot, (OPEN, 0)), (reboot, (OPEN, 1))],
         ids=["while it runs", "with all that it wrote", "with what is left of that"],
     )
-    def test_knows_nothing_of_the_command(
+    def test_does_not_know_the_command(
         self, place: Made, happens: Callable[[Place], None], fault: tuple[str, int]
     ) -> None:
         at_once = place()
         at_once.machine.faults[fault] = after(lambda: happens(at_once))
-        with pytest.raises(errors.ResultLostError, match="started anew or restored"):
+        with pytest.raises(errors.ResultLostError, match="rebooted or restored"):
             at_once.run("sleep 0.2; echo out; echo err >&2")
         assert at_once.run("echo out").output == b"out\n"
 

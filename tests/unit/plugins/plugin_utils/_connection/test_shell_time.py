@@ -1,4 +1,4 @@
-"""Commands that never end, the time for a command, and dialogues."""
+"""Timeouts of commands and dialogs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.resul
 
 from tests.fakes.this_machine import LIMITS, Fault, lost, refused, returning, undelivered
 from tests.processes.state import is_gone
-from tests.support.guest_shell import ASK, BEGUN, BRIEF, FOR_EVER, SLOW, Faults, Made, Password, Place, slowly
+from tests.support.guest_shell import ASK, BRIEF, FOR_EVER, SLOW, STARTED, Faults, Made, Password, Place, slowly
 from tests.support.until import until
 
 pytestmark = pytest.mark.slow
@@ -24,28 +24,28 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def child(tmp_path: Path) -> Iterator[Path]:
-    """A file for the number of a process that is to be gone at the end."""
+    """A file for the ID of a process that must be gone at the end."""
     path = tmp_path / "child"
     yield path
-    until(lambda: not path.exists() or is_gone(int(path.read_text())), "what the command has begun lives on")
+    until(lambda: not path.exists() or is_gone(int(path.read_text())), "a process that the command started still runs")
 
 
-class TestACommandThatNeverEnds:
+class TestAnEndlessCommand:
     @pytest.mark.parametrize(
         "command",
         ["sh -c 'echo $$ >{}; exec sleep 1000' & wait", "trap '' TERM; echo $$ >{}; while :; do sleep 0.05; done"],
         ids=["with another", "that does not want to end"],
     )
-    def test_is_ended_with_all_that_it_began(self, place: Made, child: Path, command: str) -> None:
-        at_once = place(exec_timeout=BEGUN)
+    def test_is_killed_with_all_processes_that_it_started(self, place: Made, child: Path, command: str) -> None:
+        at_once = place(exec_timeout=STARTED)
         with pytest.raises(errors.CommandTimeoutError, match=r"(?<![\d.])3 s"):
             at_once.run(command.format(child))
         assert child.exists()
         assert at_once.machine.known_processes == 0
 
-    def test_is_ended_when_the_task_is_given_up(self, place: Made, child: Path) -> None:
+    def test_is_killed_when_the_task_is_interrupted(self, place: Made, child: Path) -> None:
         def give_up(_perform: Callable[[], Reply]) -> Reply:
-            until(child.exists, "the command has begun no other")
+            until(child.exists, "the command started no process")
             raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
@@ -53,7 +53,7 @@ class TestACommandThatNeverEnds:
 
 
 def late(seconds: float, fault: Fault, times: int = 1000) -> Fault:
-    """So often, the reply takes longer than an exchange may."""
+    """Make the reply exceed the timeout of an exchange so many times."""
     seen: list[str] = []
 
     def wait(perform: Callable[[], Reply]) -> Reply:
@@ -73,17 +73,15 @@ def endless(perform: Callable[[], Reply]) -> Reply:
     return returning(lambda _value: {"count": 1, "buf-b64": "eA==", "eof": False})(perform)
 
 
-class TestTheTimeForACommand:
-    """It is for all of it, whatever the guest does meanwhile."""
+class TestTheTimeoutOfACommand:
+    """It covers the whole command, whatever the guest does."""
 
     @pytest.fixture
     def place(self, place: Made) -> Made:
         return partial(place, timings=Timings(begin=1.0, grace=BRIEF))
 
     @pytest.mark.parametrize("numbers", [[None], range(0, 1000, 2)], ids=["for good", "now and then"])
-    def test_is_not_extended_by_an_agent_that_is_away(
-        self, place: Made, child: Path, numbers: list[int | None]
-    ) -> None:
+    def test_is_not_extended_by_an_unavailable_agent(self, place: Made, child: Path, numbers: list[int | None]) -> None:
         away = {("guest-exec-status", number): lost for number in numbers}
         at_once = place(away, exec_timeout=BRIEF, patience=FOR_EVER)
         with pytest.raises(
@@ -97,21 +95,21 @@ class TestTheTimeForACommand:
             (
                 {("guest-file-read", None): slowly},
                 errors.CommandTimeoutError,
-                "its output was not read within 3 s",
+                "reading its output timed out after 3 s",
             ),
             ({("guest-file-open", None): undelivered}, agent_errors.NotConnectedError, "no guest agent"),
         ],
     )
-    def test_is_not_extended_by_what_it_wrote(
+    def test_is_not_extended_by_reading_output(
         self, place: Made, faults: Faults, error: type[Exception], message: str
     ) -> None:
-        at_once = place(faults, exec_timeout=BEGUN, patience=FOR_EVER, reply=300)
+        at_once = place(faults, exec_timeout=STARTED, patience=FOR_EVER, reply=300)
         with pytest.raises(error, match=message):
             at_once.run("head -c 60000 /dev/zero")
-        assert at_once.machine.count("guest-file-read") <= (BEGUN + BRIEF) / SLOW + 2
+        assert at_once.machine.count("guest-file-read") <= (STARTED + BRIEF) / SLOW + 2
         assert at_once.machine.open_files == 0
 
-    def test_is_not_extended_by_what_it_is_given(self, place: Made) -> None:
+    def test_is_not_extended_by_writing_input(self, place: Made) -> None:
         at_once = place({("guest-file-write", None): little}, exec_timeout=1.0)
         with pytest.raises(errors.CommandTimeoutError):
             at_once.run("cat", b"x" * 100_000)
@@ -121,7 +119,7 @@ class TestTheTimeForACommand:
         ("exec_timeout", "patience", "error"),
         [(BRIEF, FOR_EVER, errors.CommandTimeoutError), (FOR_EVER, BRIEF, agent_errors.UnresponsiveError)],
     )
-    def test_is_for_the_directory_as_well(
+    def test_covers_creating_the_directory(
         self,
         exec_timeout: float,
         patience: float,
@@ -136,31 +134,31 @@ class TestTheTimeForACommand:
             place.run("cat", b"x" * 100_000)
         until(place.machine.is_idle, "the script lives on")
 
-    def test_leaves_what_ended_in_time_a_moment(self, place: Made) -> None:
-        once_late = late(BEGUN, lambda perform: perform(), times=1)
-        patient = place({("guest-file-open", None): once_late}, timings=Timings(grace=30.0), exec_timeout=BEGUN)
+    def test_allows_a_moment_to_read_the_output_of_a_command_that_ended_in_time(self, place: Made) -> None:
+        once_late = late(STARTED, lambda perform: perform(), times=1)
+        patient = place({("guest-file-open", None): once_late}, timings=Timings(grace=30.0), exec_timeout=STARTED)
         assert patient.run("echo out").output == b"out\n"
 
 
-class TestTheTimeForADialogue:
+class TestTheTimeoutOfADialog:
     @pytest.mark.parametrize(
-        ("faults", "seconds", "said"),
+        ("faults", "seconds", "message"),
         [
-            ({("guest-file-read", None): slowly}, BEGUN, "within 3 s"),
-            ({("guest-file-open", None): late(2 * BRIEF, lost)}, BRIEF, r"within 0\.3 s"),
+            ({("guest-file-read", None): slowly}, STARTED, "after 3 s"),
+            ({("guest-file-open", None): late(2 * BRIEF, lost)}, BRIEF, r"after 0\.3 s"),
         ],
-        ids=["what is heard", "replies that do not come"],
+        ids=["slow replies", "lost replies"],
     )
-    def test_is_not_extended_by_the_guest(self, place: Made, faults: Faults, seconds: float, said: str) -> None:
+    def test_is_not_extended_by_the_guest(self, place: Made, faults: Faults, seconds: float, message: str) -> None:
         at_once = place(faults)
         at_once.machine.most_read = 300
-        with pytest.raises(errors.BecomeError, match=said):
+        with pytest.raises(errors.BecomeError, match=message):
             at_once.run("head -c 10000 /dev/zero; sleep 1000", b"", Password(seconds))
         assert at_once.machine.count("guest-file-read") <= seconds / SLOW + 2
         until(at_once.machine.is_idle, "the command lives on")
 
-    def test_is_a_part_of_the_whole(self, place: Made) -> None:
-        at_once = place(exec_timeout=BEGUN)
+    def test_is_limited_by_the_commands_timeout(self, place: Made) -> None:
+        at_once = place(exec_timeout=STARTED)
         with pytest.raises(errors.CommandTimeoutError):
             at_once.run("sleep 1000", b"", Password(FOR_EVER))
         until(at_once.machine.is_idle, "the command lives on")
@@ -173,15 +171,15 @@ class TestTheTimeForADialogue:
         ],
         ids=["what the guest sends", "what it does not take"],
     )
-    def test_is_not_its_only_limit(self, place: Made, faults: Faults) -> None:
+    def test_does_not_replace_other_limits(self, place: Made, faults: Faults) -> None:
         at_once = place(faults)
         with pytest.raises((agent_errors.CommandFailedError, errors.FileTransferError)):
             at_once.run(f"{ASK}; sleep 1000", b"", Password())
         until(at_once.machine.is_idle, "the command lives on")
 
 
-class TestADialogue:
-    def test_gives_the_password_first_and_the_input_after_it_and_keeps_none(self, place: Made) -> None:
+class TestADialog:
+    def test_sends_the_password_before_the_input_and_keeps_neither(self, place: Made) -> None:
         data, at_once = os.urandom(50000), place(reply=70000)
         ended = at_once.run(f"{ASK} && echo become && cat", data, Password())
         assert ended == Finished(0, b"become\n" + data, b"Password:")
@@ -189,24 +187,24 @@ class TestADialogue:
         assert kept
         assert not any(b"it's" in path.read_bytes() for path in kept)
 
-    def test_gives_no_password_that_is_not_asked_for(self, place: Made) -> None:
+    def test_sends_no_password_without_a_prompt(self, place: Made) -> None:
         assert place().run("echo become; cat", b"input\n", Password()).output == b"become\ninput\n"
 
     @pytest.mark.parametrize(
-        ("command", "said"),
+        ("command", "message"),
         [
-            ("echo not allowed >&2; exit 0", "said: not allowed"),
-            ("echo not allowed >&2; exit 1", "said: not allowed"),
+            ("echo not allowed >&2; exit 0", "succeeded: not allowed"),
+            ("echo not allowed >&2; exit 1", "succeeded: not allowed"),
             (f"{ASK}; {ASK}; cat >{{}}/log", "asked twice"),
         ],
     )
-    def test_may_fail_and_ends_the_command(self, place: Made, command: str, said: str) -> None:
+    def test_that_fails_kills_the_command(self, place: Made, command: str, message: str) -> None:
         at_once = place()
-        with pytest.raises(errors.BecomeError, match=said):
+        with pytest.raises(errors.BecomeError, match=message):
             at_once.run(command.replace("{}", str(at_once.directory)), b"secret", Password())
         assert at_once.machine.known_processes == 0
         assert not (at_once.directory / "log").exists()
 
-    def test_is_no_reason_to_write_without_end(self, place: Made) -> None:
+    def test_does_not_allow_unlimited_output(self, place: Made) -> None:
         with pytest.raises(errors.OutputTooLongError):
             place().run("echo become; yes", b"", Password())

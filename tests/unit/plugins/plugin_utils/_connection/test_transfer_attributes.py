@@ -1,4 +1,4 @@
-"""The attributes of files that are put, in every shell that this machine has."""
+"""Attributes of files that are put, with every shell of this machine."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ AS_NOBODY: Mapping[str, Any] = {"user": NOBODY, "group": NOBODY, "extra_groups":
 
 
 def run_within(here: FileGuest, monkeypatch: pytest.MonkeyPatch, *words: str) -> None:
-    """Have the agent start its programs by that command."""
+    """Make the agent start its programs by that command."""
     start = here.machine._guest_exec
     monkeypatch.setattr(
         here.machine, "_guest_exec", lambda path, arg, **other: start(words[0], [*words[1:], path, *arg], **other)
@@ -35,7 +35,7 @@ def run_within(here: FileGuest, monkeypatch: pytest.MonkeyPatch, *words: str) ->
 
 @contextmanager
 def running(program: Path) -> Iterator[None]:
-    """Make the file a program that runs, which not even root can write to."""
+    """Make the file a running program, which not even root can write to."""
     shutil.copy(shutil.which("sleep") or "", program)
     with subprocess.Popen([program, "1000"], stdin=subprocess.DEVNULL) as process:
         try:
@@ -46,11 +46,11 @@ def running(program: Path) -> Iterator[None]:
 
 @needs_root
 @SMALL_AND_LARGE
-class TestADirectoryThatIsInherited:
+class TestAttributesOfTheDirectory:
     @pytest.mark.parametrize(
         ("owner", "mode"), [(0, 0o2755), (0, 0o2775), (0, 0o3777), (NOBODY, 0o2755), (NOBODY, 0o2700), (NOBODY, 0o755)]
     )
-    def test_a_new_file_has_the_group_that_any_has_there(
+    def test_a_new_file_gets_the_group_of_any_new_file_there(
         self, guest_of_any_kind: Made, size: int, owner: int, mode: int
     ) -> None:
         here = guest_of_any_kind()
@@ -66,7 +66,7 @@ class TestADirectoryThatIsInherited:
     @pytest.mark.parametrize(
         ("group", "others", "users"), [(5, 5, {NOBODY: 7}), (7, 0, {}), (0, 0, {}), (0, 0, {NOBODY: 4}), (7, 7, {})]
     )
-    def test_a_default_acl_counts_for_the_file_and_not_before_it_is_done(
+    def test_a_default_acl_applies_to_the_file_when_it_is_complete(
         self, guest_of_any_kind: Made, size: int, group: int, others: int, users: Mapping[int, int]
     ) -> None:
         here = guest_of_any_kind()
@@ -78,7 +78,7 @@ class TestADirectoryThatIsInherited:
         seen = []
 
         def look(perform: Callable[[], Reply]) -> Reply:
-            """Read as another user what is below the directory, whose paths the user knows."""
+            """Read files in the directory as another user who knows their paths."""
             reply = perform()
             paths = [path for path in here.files.rglob("*") if path.is_file() and path != made]
             assert paths
@@ -94,24 +94,24 @@ class TestADirectoryThatIsInherited:
         assert made.read_bytes() == MUCH[:size]
         assert (access_acl(made), made.stat().st_mode) == (access_acl(usual), usual.stat().st_mode)
 
-    def test_that_is_not_private_is_not_used_and_not_left(
+    def test_a_directory_that_cannot_be_private_is_not_used_and_removed(
         self, guest_of_any_kind: Made, size: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """As on a file system whose modes cannot be changed."""
+        """As on a filesystem without file modes."""
         script = scripts.PUT.replace('enter "$g" ||', 'chmod 755 "$g"; enter "$g" ||', 1)
         monkeypatch.setattr(scripts, "PUT", script)
         here = guest_of_any_kind()
-        with pytest.raises(FileTransferError, match=r"file cannot be transferred: .*qga-\w+ is not private"):
+        with pytest.raises(FileTransferError, match=r"cannot transfer '.*file': .*qga-\w+ is not private"):
             here.put(MUCH[:size], here.files / "file")
         assert here.names() == []
 
 
 @SMALL_AND_LARGE
 class TestALinkThatTheKernelDoesNotFollow:
-    """As with fs.protected_symlinks, whatever it is on this machine: who opens the file is refused."""
+    """As with fs.protected_symlinks, regardless of this machine's setting: opening the file is refused."""
 
     @pytest.mark.parametrize("kind", ["link", "link to a link"])
-    def test_is_not_followed_past_it(self, guest_of_any_kind: Made, size: int, kind: str) -> None:
+    def test_is_not_resolved_by_the_script(self, guest_of_any_kind: Made, size: int, kind: str) -> None:
         here = guest_of_any_kind()
         here.files.chmod(0o1777)
         precious, second, link = here.files.parent / "precious", here.files.parent / "second", here.files / "link"
@@ -127,18 +127,18 @@ class TestALinkThatTheKernelDoesNotFollow:
         assert here.names() == ["link"]
         assert here.machine.count("guest-file-open") == 0
 
-    def test_to_nothing_makes_nothing(
+    def test_to_a_missing_file_creates_nothing(
         self, guest_of_any_kind: Made, size: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(scripts, "PUT", scripts.PUT.replace('>"$p" ||', '>"$p/n" ||'))
         here = guest_of_any_kind()
         (here.files / "link").symlink_to("new")
-        with pytest.raises(FileTransferError, match=r"link cannot be transferred: .*link/n"):
+        with pytest.raises(FileTransferError, match=r"cannot transfer '.*link': .*link/n"):
             here.put(MUCH[:size], here.files / "link")
         assert here.names() == ["link"]
 
-    def test_is_not_followed_where_it_came_meanwhile(self, guest_of_any_kind: Made, size: int) -> None:
-        """The kernel follows it where the file is written to, not a path that was looked up before."""
+    def test_that_appears_during_the_transfer_is_not_followed(self, guest_of_any_kind: Made, size: int) -> None:
+        """The kernel follows the link itself when the file is written, not a path that was resolved before."""
         here = guest_of_any_kind()
         (here.files / "file").write_text("old")
         os.link(here.files / "file", here.files / "other")
@@ -169,9 +169,9 @@ KINDS: Mapping[str, Callable[[Path], object]] = {
 
 
 @SMALL_AND_LARGE
-class TestAFileThatIsThere:
+class TestAnExistingFile:
     def put(self, here: FileGuest, size: int) -> None:
-        """Put it, and check that it has the attributes that it had."""
+        """Put it, and check that it keeps its attributes."""
         path = here.files / "file"
         before = self.attributes(path)
         here.put(MUCH[:size], path)
@@ -188,7 +188,7 @@ class TestAFileThatIsThere:
         "kind", [pytest.param(kind, marks=[needs_root] if "user" in kind else []) for kind in KINDS]
     )
     @pytest.mark.parametrize("mode", [0o600, 0o755, 0o4755])
-    def test_keeps_all_that_it_has(self, guest_of_any_kind: Made, size: int, mode: int, kind: str) -> None:
+    def test_keeps_all_attributes(self, guest_of_any_kind: Made, size: int, mode: int, kind: str) -> None:
         here = guest_of_any_kind()
         (here.files / "file").write_text("old, and longer")
         (here.files / "file").chmod(mode)
@@ -198,7 +198,7 @@ class TestAFileThatIsThere:
     @needs_root
     @pytest.mark.skipif(not shutil.which("setpriv"), reason="there is no setpriv")
     @pytest.mark.parametrize("owner", [0, NOBODY])
-    def test_keeps_its_owner_where_the_agents_user_is_not_root(
+    def test_keeps_its_owner_if_the_agents_user_is_not_root(
         self, guest_of_any_kind: Made, size: int, owner: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         here = guest_of_any_kind()
@@ -212,10 +212,10 @@ class TestAFileThatIsThere:
         self.put(here, size)
 
     @pytest.mark.parametrize("program", ["cp", "mv", "ls"])
-    def test_keeps_it_whatever_program_fails(
+    def test_keeps_its_attributes_whichever_program_fails(
         self, guest_of_any_kind: Made, size: int, program: str, shim: Callable[[str, str], None]
     ) -> None:
-        """A place to which something was mounted cannot be moved to; and some programs do not have what is needed."""
+        """A mount point cannot be replaced, and some programs lack the needed options."""
         real = shutil.which(program)
         shim(program, {"ls": f'case "$*" in *file) exit 1; esac; exec {real} "$@"'}.get(program, "exit 1"))
         here = guest_of_any_kind()
@@ -229,7 +229,7 @@ class TestAFileThatIsThere:
     def test_keeps_its_label(
         self, guest: Made, size: int, may_be_changed: bool, shim: Callable[[str, str], None], tmp_path: Path
     ) -> None:
-        """`ls` marks it by a full stop."""
+        """`ls` marks it with a dot."""
         shim("ls", f"{shutil.which('ls')} \"$@\" | sed 's/^\\(-.........\\) /\\1. /'")
         shim("chcon", f'echo "$*" >{tmp_path}/chcon' if may_be_changed else "exit 1")
         here = guest()
@@ -241,7 +241,7 @@ class TestAFileThatIsThere:
         if may_be_changed:
             assert (tmp_path / "chcon").read_text().startswith(f"--reference={path} .qga-")
 
-    def test_is_replaced_where_it_runs_and_nobody_else_can_exchange_it(self, guest: Made, size: int) -> None:
+    def test_that_runs_is_replaced_if_no_other_user_can_interfere(self, guest: Made, size: int) -> None:
         here = guest()
         with running(here.files / "file"):
             self.put(here, size)
@@ -252,10 +252,10 @@ class TestAFileThatIsThere:
     ("free", "names", "written"),
     [*((free, names, "nothing") for free in (0, 1, 4) for names in (1, 2)), (5, 1, "all"), (6, 2, "a part")],
 )
-def test_on_a_full_disk_the_old_file_is_left_as_far_as_can_be(
+def test_on_a_full_disk_the_old_file_is_kept_if_possible(
     guest: Made, monkeypatch: pytest.MonkeyPatch, free: int, names: int, written: str
 ) -> None:
-    """The file that is put has five pages; one with another name cannot be replaced by a new one."""
+    """The new file has five pages. A file with another hard link cannot be replaced."""
     here, new = guest(), MUCH[: 5 * 4096]
     here.limit(request=65536)
     with SmallDisk(here.files, 64) as disk:
@@ -266,13 +266,13 @@ def test_on_a_full_disk_the_old_file_is_left_as_far_as_can_be(
             os.link(files / "file", files / f"name{name}")
         (files / "filler").write_bytes(b"x" * 4096 * (64 // 4 - 1 - free))
         run_within(here, monkeypatch, *disk.within)
-        said = ""
+        message = ""
         try:
             here.put(new, here.files / "file")
         except FileTransferError as error:
-            said = error.message
+            message = error.message
         content = (files / "file").read_bytes()
         assert sorted(path.name for path in files.iterdir()) == ["file", "filler", *["name1"] * (names - 1)]
     assert content == {"nothing": b"old", "all": new, "a part": new[: len(content)]}[written]
-    assert ("No space left on device" in said) == (written != "all")
-    assert ("only a part of the new content was written to the file" in said) == (written == "a part")
+    assert ("No space left on device" in message) == (written != "all")
+    assert ("only a part of the new content was written to the file" in message) == (written == "a part")

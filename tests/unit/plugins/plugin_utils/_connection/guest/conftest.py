@@ -14,7 +14,7 @@ def shell(request: pytest.FixtureRequest, tmp_path: Path) -> Shell:
 
 @pytest.fixture
 def placed(shell: Shell, tmp_path: Path) -> Shell:
-    """A shell that has no directory yet."""
+    """A shell without a directory."""
     assert shell.directory is not None
     shell.directory.rmdir()
     shell.directory = None

@@ -1,4 +1,4 @@
-"""Modules as Ansible makes them, run by Python with and without kept code: what comes of them is the same."""
+"""Modules in Ansible's wrapper have the same result with and without the cache."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from types import CodeType
 
 import pytest
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.guest.module_cache import Cache
-from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.scripts import MOST_KEPT, with_cache
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.scripts import CACHE_LIMIT, with_cache
 
 pytestmark = pytest.mark.slow
 
 PYTHON = "/usr/bin/python3"
 Payload = Callable[..., bytes]
 
-# It returns what a module can see of how it was started, and ends in several ways.
+# It returns how it was started, and ends in several ways.
 TELLTALE = """#!/usr/bin/python
 import inspect
 import os
@@ -67,7 +67,7 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give fi
 
 @pytest.fixture(scope="module")
 def payload(tmp_path_factory: pytest.TempPathFactory) -> Payload:
-    """What Ansible would give to Python, by the module's name and arguments."""
+    """Return a function from a module's name and arguments to Ansible's input for Python."""
     directory = tmp_path_factory.mktemp("payloads")
     (directory / "library").mkdir()
     (directory / "library/telltale.py").write_text(TELLTALE)
@@ -83,7 +83,7 @@ def payload(tmp_path_factory: pytest.TempPathFactory) -> Payload:
             [*words, "-a", " ".join(arguments), "-e", f"ansible_python_interpreter={sys.executable}"],
             env={**os.environ, **{f"ANSIBLE_{name}": value for name, value in settings.items()}},
             capture_output=True,
-            check=False,  # some are meant to fail
+            check=False,  # some modules fail on purpose
         )
         (made,) = Path(kept).glob(f"*/AnsiballZ_{module}.py")
         return made.read_bytes()
@@ -93,7 +93,7 @@ def payload(tmp_path_factory: pytest.TempPathFactory) -> Payload:
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    # A module that is gone at once leaves what Ansible has unpacked of it.
+    # A module that exits at once leaves Ansible's unpacked files.
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     (tmp_path / "place").mkdir()
     return tmp_path / "place"
@@ -107,12 +107,12 @@ def kept(place: Path) -> Path:
 def cached(data: bytes, place: Path) -> bytes:
     changed = with_cache(PYTHON, data, ("/nonesuch", str(place)))
     assert changed != data
-    assert changed.count(b"\n") == data.count(b"\n")  # tracebacks have the numbers of lines
+    assert changed.count(b"\n") == data.count(b"\n")  # tracebacks have line numbers
     return changed
 
 
 def run(data: bytes, python: str = sys.executable, *options: str) -> tuple[int, str, str]:
-    # As an agent starts it, not as a test suite does, which may keep Python from writing compiled code.
+    # As an agent starts it: a test suite may keep Python from writing compiled code.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     done = subprocess.run([python, *options], input=data, capture_output=True, check=False, env=environment)
     output, errors = [_EACH_RUNS_OWN.sub("", stream.decode()) for stream in (done.stdout, done.stderr)]
@@ -130,7 +130,7 @@ CALLS = {
 
 
 def pythons() -> list[str]:
-    """Also such as Ansible does not support: they say so as ever."""
+    """Return Pythons, also unsupported ones: they must still get Ansible's error message."""
     directories = [*os.get_exec_path(), *map(str, Path.home().glob(".pyenv/versions/*/bin"))]
     names = ("python2.7", *(f"python3.{minor}" for minor in range(6, 20)))
     found = {name: shutil.which(name, path=os.pathsep.join(directories)) for name in names}
@@ -145,11 +145,11 @@ class TestAModule:
         assert len(list(kept.iterdir())) > 20
 
     @pytest.mark.parametrize("python", pythons())
-    def test_has_it_under_all_pythons_there_are(self, payload: Payload, place: Path, python: str) -> None:
+    def test_has_the_same_result_with_all_pythons(self, payload: Payload, place: Path, python: str) -> None:
         data = payload("ping")
         assert [run(cached(data, place), python) for _time in range(2)] == [run(data, python)] * 2
 
-    def test_is_warned_each_time(self, payload: Payload, place: Path) -> None:
+    def test_gets_compiler_warnings_each_time(self, payload: Payload, place: Path) -> None:
         data = payload("warned", "how=look")
         plain = run(data, sys.executable, "-Walways")
         assert "invalid escape sequence" in plain[2]
@@ -159,38 +159,38 @@ class TestAModule:
         data = cached(payload("ping"), place)
         run(data)
         before = {path: path.stat().st_ino for path in kept.iterdir()}
-        # It runs without the compiler.
+        # It does not need the compiler.
         broken = b"import zipimport; zipimport._compile_source = lambda pathname, source: 1 / 0; "
         assert run(payload("ping").replace(b"_ANSIBALLZ", broken + b"_ANSIBALLZ", 1))[0] != 0
         assert run(data.replace(b"exec(", broken + b"exec(", 1))[0] == 0
         assert {path: path.stat().st_ino for path in kept.iterdir()} == before
-        # Another module finds what it has in common, and another Python nothing.
+        # Another module finds the common code, and another Python finds nothing.
         run(cached(payload("telltale", "how=look"), place))
         assert len(list(kept.iterdir())) - len(before) <= 3
         run(data, sys.executable, "-O")
         assert len(list(kept.iterdir())) >= 2 * len(before)
 
-    def test_leaves_nothing_of_what_the_task_was_given(self, payload: Payload, place: Path, kept: Path) -> None:
+    def test_leaves_no_arguments_of_the_task(self, payload: Payload, place: Path, kept: Path) -> None:
         run(cached(payload("ping", "data=hunter2"), place))
         contents = [path.read_bytes() for path in kept.iterdir()]
         assert any(b"AnsibleModule" in content for content in contents)
         assert not any(b"hunter2" in content for content in contents)
         assert stat.S_IMODE(kept.stat().st_mode) == 0o700
 
-    def test_runs_as_ever_where_nothing_can_be_kept(self, payload: Payload, place: Path, kept: Path) -> None:
+    def test_runs_without_a_usable_cache(self, payload: Payload, place: Path, kept: Path) -> None:
         plain = run(payload("ping"))
         assert run(cached(payload("ping"), place / "none")) == plain
         kept.write_text("a file in its place")
         assert run(cached(payload("ping"), place)) == plain
         assert kept.read_text() == "a file in its place"
         kept.unlink()
-        # An old Python, whose zipimport is another.
+        # An old Python with another zipimport.
         assert run(cached(payload("ping"), place).replace(b"_compile_source", b"_compile_nothing")) == plain
         assert list(place.iterdir()) == []
 
 
 class Compiler:
-    """Compiles as zipimport does, counts that, and has a cache that may be written to."""
+    """Compiles like zipimport, counts the calls, and has a writable cache."""
 
     def __init__(self, kept: Path) -> None:
         self.kept = kept
@@ -201,7 +201,7 @@ class Compiler:
         return compile(source, pathname, "exec", dont_inherit=True)
 
     def use(self, source: bytes = b"answer = 6 * 7\n") -> None:
-        code = Cache(str(self.kept), MOST_KEPT, self).compiled("/archive.zip/module.py", source)
+        code = Cache(str(self.kept), CACHE_LIMIT, self).compiled("/archive.zip/module.py", source)
         assert code.co_filename == "/archive.zip/module.py"
         names: dict[str, object] = {}
         exec(code, names)  # noqa: S102  # the test's own
@@ -219,8 +219,8 @@ def compiler(monkeypatch: pytest.MonkeyPatch, kept: Path) -> Compiler:
     return Compiler(kept)
 
 
-class TestWhatIsKept:
-    def test_is_whole_files_for_its_user_only_and_read_the_next_time(self, compiler: Compiler) -> None:
+class TestCachedCode:
+    def test_is_private_and_is_read_the_next_time(self, compiler: Compiler) -> None:
         compiler.use()
         compiler.use()
         assert compiler.compiled == 1
@@ -240,7 +240,7 @@ class TestWhatIsKept:
         ],
         ids=["empty", "no code", "truncated", "longer", "another bit", "nothing but zeros"],
     )
-    def test_is_made_anew_if_it_is_damaged(self, compiler: Compiler, damage: Callable[[bytes], bytes]) -> None:
+    def test_is_compiled_again_if_it_is_damaged(self, compiler: Compiler, damage: Callable[[bytes], bytes]) -> None:
         compiler.use()
         (file,) = compiler.files()
         whole = file.read_bytes()
@@ -248,7 +248,7 @@ class TestWhatIsKept:
         compiler.use()
         assert (compiler.compiled, file.read_bytes()) == (2, whole)
 
-    def test_is_not_taken_under_another_name(self, compiler: Compiler) -> None:
+    def test_is_not_used_under_another_name(self, compiler: Compiler) -> None:
         compiler.use()
         (one,) = compiler.files()
         compiler.use(b"answer = 42\n")
@@ -261,7 +261,7 @@ class TestWhatIsKept:
         ("there", "most", "files"),
         [(0, 100_000, 3), (0, 4096, 1), (0, 4095, 0), (0, 0, 0), (10_000, 14_000, 0), (10_000, 14_096, 1)],
     )
-    def test_is_bounded_by_pages_with_all_that_is_there(
+    def test_is_limited_in_pages_including_other_files(
         self, compiler: Compiler, there: int, most: int, files: int
     ) -> None:
         (compiler.kept / "there").write_bytes(b"x" * there)
@@ -271,7 +271,7 @@ class TestWhatIsKept:
         assert len(compiler.files()) == 1 + files
 
     @pytest.mark.parametrize(("writes_none", "threads"), [(True, 0), (False, 1)])
-    def test_is_nothing_if_python_is_not_to_write_any_or_another_thread_runs(
+    def test_is_not_written_if_python_must_not_or_another_thread_runs(
         self, compiler: Compiler, writes_none: bool, threads: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(sys, "dont_write_bytecode", writes_none)
@@ -292,8 +292,8 @@ def _mode(mode: int) -> Callable[[Path], None]:
 FOREIGN = [_link, pytest.param(lambda path: os.chown(path, 12345, 12345), marks=needs_root)]
 
 
-class TestWhatSomebodyElseMayHaveMade:
-    """Code that could be another's is not run, though it is whole and right; and nothing is written there."""
+class TestFilesOfOtherUsers:
+    """Valid code that another user could have written is not run, and nothing is written there."""
 
     @pytest.mark.parametrize("change", [*map(_mode, (0o770, 0o707, 0o755, 0o710, 0o701)), *FOREIGN])
     def test_a_directory_is_not_used(self, compiler: Compiler, change: Callable[[Path], None]) -> None:
@@ -317,7 +317,7 @@ class TestWhatSomebodyElseMayHaveMade:
         assert is_link or (file.stat().st_ino != inode and stat.S_IMODE(file.stat().st_mode) == 0o600)
 
 
-class TestWhatTheCacheIsFor:
+class TestTheInputThatGetsACache:
     @pytest.mark.parametrize(
         "data",
         [
@@ -331,7 +331,7 @@ class TestWhatTheCacheIsFor:
             b"from __future__ import annotations, division\n_ANSIBALLZ_WRAPPER = True\n",
         ],
     )
-    def test_input_that_ansible_did_not_make_is_left_alone(self, data: bytes) -> None:
+    def test_other_input_is_unchanged(self, data: bytes) -> None:
         assert with_cache(PYTHON, data, ("/x",)) == data
 
     @pytest.mark.parametrize(
@@ -348,5 +348,5 @@ class TestWhatTheCacheIsFor:
             ),
         ],
     )
-    def test_it_is_for_python_by_any_of_its_names(self, payload: Payload, command: str, is_python: bool) -> None:
+    def test_commands_with_any_name_of_python_get_it(self, payload: Payload, command: str, is_python: bool) -> None:
         assert (with_cache(command, payload("ping"), ("/x",)) != payload("ping")) == is_python

@@ -48,7 +48,7 @@ class TestRunAndLook:
         ],
         ids=["both streams", "silence", "more than the limit", "a login's umask"],
     )
-    def test_report_how_it_ended_and_keep_what_it_wrote(
+    def test_report_the_end_and_save_the_output(
         self, shell: Shell, command: str, words: str, written: tuple[bytes, bytes]
     ) -> None:
         (shell.directory / "0.out").write_text("taken")
@@ -64,19 +64,19 @@ class TestRunAndLook:
         assert status in (NOT_BEGUN, 1, 2)
         assert (output, shell.written("1.out")) == (b"", b"once\n")
 
-    def test_it_gets_what_was_laid_down_for_it(self, shell: Shell) -> None:
+    def test_a_command_gets_its_stored_data(self, shell: Shell) -> None:
         assert shell(scripts.PREPARE) == (0, report("ready 0 qga-mine", "1"))
         (shell.directory / f"{NEXT}.command").write_bytes(b"cat; echo \xff")
         (shell.directory / f"{NEXT}.input").write_text("input ")
-        laid = running("", laid=NEXT, stdin="laid", drop="another")
-        assert shell(scripts.RUN, **laid) == (0, report("done 0 kept out - 0 qga-mine"))
+        stored = running("", stored=NEXT, stdin="stored", drop="another")
+        assert shell(scripts.RUN, **stored) == (0, report("done 0 kept out - 0 qga-mine"))
         assert shell.written("1.out") == b"input \xff\n"
         assert shell.written(f"{NEXT}.input") == shell.written("another.answer") == b""
 
-    def test_look_knows_a_command_that_runs_and_nothing_else(self, shell: Shell) -> None:
+    def test_look_reports_only_a_running_command(self, shell: Shell) -> None:
         assert shell(scripts.LOOK) == (0, report("unknown"))
         with shell.started(scripts.RUN, **running("sleep 1000")) as runner:
-            until(lambda: any(shell.directory.glob("1.pid.*")), "the command was not begun")
+            until(lambda: any(shell.directory.glob("1.pid.*")), "the command did not start")
             assert shell(scripts.LOOK) == (0, report("running"))
             shell(scripts.END)
             runner.wait()
@@ -84,41 +84,41 @@ class TestRunAndLook:
         assert shell(scripts.LOOK) == (0, report("unknown"))
 
 
-class TestACommandThatAsks:
-    def test_ends_by_itself_if_nobody_answers(self, shell: Shell) -> None:
+class TestADialog:
+    def test_ends_by_itself_without_an_answer(self, shell: Shell) -> None:
         shell(scripts.PREPARE)
         mark = secrets.token_hex(8)
         command = f"QGA_TEST={mark}; export QGA_TEST; echo begun; printf Password: >&2; IFS= read -r p; sleep 1000"
-        asking = running(command, laid=NEXT, rounds="10", drop="another")
-        assert shell(scripts.RUN_ASKING, **asking) == (0, report("done 143 kept out err 0 qga-mine"))
+        asking = running(command, stored=NEXT, rounds="10", drop="another")
+        assert shell(scripts.RUN_WITH_DIALOG, **asking) == (0, report("done 143 kept out err 0 qga-mine"))
         assert shell.written("1.out") == b"begun\n"
         assert shell.written("1.err").startswith(b"Password:")
         assert processes_with(mark) == []
 
-    def test_gets_the_answer_and_then_its_input(self, shell: Shell) -> None:
+    def test_sends_the_answer_and_then_the_input(self, shell: Shell) -> None:
         shell(scripts.PREPARE)
         (shell.directory / f"{NEXT}.answer").write_bytes(b"it's \\n \xff\n")
         (shell.directory / f"{NEXT}.go").write_bytes(b"\n")
-        asking = running("IFS= read -r p; printf '%s\\n' \"$p\"; cat", laid=NEXT, rounds="100", drop="another")
-        assert shell(scripts.RUN_ASKING, b"in\0put", **asking)[0] == 0
+        asking = running("IFS= read -r p; printf '%s\\n' \"$p\"; cat", stored=NEXT, rounds="100", drop="another")
+        assert shell(scripts.RUN_WITH_DIALOG, b"in\0put", **asking)[0] == 0
         assert shell.written("1.out") == b"it's \\n \xff\nin\0put"
         assert shell.written(f"{NEXT}.answer") == b""
 
-    def test_may_close_a_stream_and_costs_nothing_while_it_waits(self, shell: Shell, tmp_path: Path) -> None:
+    def test_uses_no_cpu_while_the_command_waits_with_a_closed_stream(self, shell: Shell, tmp_path: Path) -> None:
         shell(scripts.PREPARE)
         counter = tmp_path / "dd"
-        script = scripts.RUN_ASKING.replace("$(dd bs", f"$(echo >>{counter}; dd bs")
-        asking = running("exec 2>&-; sleep 1", laid=NEXT, rounds="100", drop="another")
+        script = scripts.RUN_WITH_DIALOG.replace("$(dd bs", f"$(echo >>{counter}; dd bs")
+        asking = running("exec 2>&-; sleep 1", stored=NEXT, rounds="100", drop="another")
         assert shell(script, **asking)[0] == 0
         assert len(counter.read_text()) < 5
 
 
-class TestWhatOthersCanRead:
-    """Every argument list in a guest, and nothing that a command inherits."""
+class TestArgumentLists:
+    """Other users can read every argument list in a guest."""
 
     @pytest.fixture
     def programs(self, tmp_path: Path) -> Path:
-        """A directory for PATH whose programs keep how they were called, and the log that they keep it in."""
+        """A directory for PATH whose programs log their calls, and the log."""
         directory = tmp_path / "programs"
         directory.mkdir()
         for name in ("mktemp", "mkdir", "ls", "head", "dd", "cat", "sleep", "setsid", "rm", "id"):
@@ -128,7 +128,7 @@ class TestWhatOthersCanRead:
         return directory
 
     def called(self, shell: Shell, programs: Path, script: str, **values: str) -> list[str]:
-        """How programs were called by a script."""
+        """Return a script's calls of programs."""
         log = programs.parent / "log"
         log.write_text("")
         subprocess.run(
@@ -136,16 +136,16 @@ class TestWhatOthersCanRead:
             input=shell.line(**values),
             check=False,
             timeout=PATIENCE_S,
-            # Names that the scripts have variables of, as well.
-            env={"PATH": str(programs), **dict.fromkeys(("t", "d", "drop", "laid", "spare"), "the agent's")},
+            # Names of the scripts' variables.
+            env={"PATH": str(programs), **dict.fromkeys(("t", "d", "drop", "stored", "spare"), "the agent's")},
         )
         return log.read_text().splitlines()
 
-    @pytest.mark.parametrize("script", [scripts.RUN, scripts.RUN_ASKING], ids=["plain", "asking"])
-    def test_has_no_name_that_gives_power(self, placed: Shell, programs: Path, script: str) -> None:
-        # While it runs, all other programs of the script do.
+    @pytest.mark.parametrize("script", [scripts.RUN, scripts.RUN_WITH_DIALOG], ids=["plain", "asking"])
+    def test_have_no_useful_names(self, placed: Shell, programs: Path, script: str) -> None:
+        # All other programs of the script run at the same time.
         everything = r"cat /proc/*/cmdline 2>/dev/null | tr '\0' '\n'; env; pwd"
-        run = {script: running(everything, rounds="5" * (script == scripts.RUN_ASKING), limit="9000000")}
+        run = {script: running(everything, rounds="5" * (script == scripts.RUN_WITH_DIALOG), limit="9000000")}
         run |= {scripts.LOOK: {}, scripts.END: {"n": "3"}, scripts.PREPARE: {}}
         calls = [call for text, values in run.items() for call in self.called(placed, programs, text, **values)]
         assert [call for call in calls if call.startswith("mktemp -d")]
@@ -156,7 +156,7 @@ class TestWhatOthersCanRead:
         for secret in (TOKEN, NEXT, "f00d", *(directory.name for directory in directories)):
             assert secret not in seen
 
-    def test_names_a_directory_only_to_remove_it(self, shell: Shell, programs: Path) -> None:
+    def test_have_a_directory_only_to_remove_it(self, shell: Shell, programs: Path) -> None:
         (shell.directory / TOKEN).touch()
         assert self.called(shell, programs, scripts.CLEAN) == [f"rm -rf {shell.directory}"]
         assert not shell.directory.exists()
@@ -169,8 +169,8 @@ with_mktemp_and_without = pytest.mark.parametrize(
 )
 
 
-class TestWithoutADirectoryYet:
-    """Of several places it takes the first one that it can, and no command begins where that is not wanted any more."""
+class TestWithoutADirectory:
+    """The first usable place is used, and a canceled command does not start."""
 
     @with_mktemp_and_without
     @pytest.mark.parametrize("mode", [0o700, 0o2755, 0o2775, 0o3777])
@@ -199,15 +199,15 @@ class TestWithoutADirectoryYet:
         assert shell(scripts.LOOK, t="another") == (0, report("unknown").replace(TOKEN.encode(), b"another"))
         assert shell(scripts.RUN, **running("echo more"), n="2", d=str(directory))[0] == 0
         assert shell(scripts.PREPARE, d=str(directory))[0] == 0
-        # And a directory in which there is no token, as one for a file that is put.
+        # Also a directory without a token, such as one for a file that is put.
         (directory / TOKEN).unlink()
         assert shell(scripts.LOOK) == (0, report("unknown"))
         enter = COMMON + 'enter "$d" && pwd'
         assert shell(enter, d=str(directory)) == (0, f"{directory}\n".encode())
 
     @with_mktemp_and_without
-    def test_none_is_left_that_nothing_fits_into(self, placed: Shell, run: str) -> None:
-        """On a disk where the directory was the last thing that there was room for."""
+    def test_an_unusable_directory_is_removed(self, placed: Shell, run: str) -> None:
+        """On a disk that is full after the directory was made."""
         assert placed(run, **running("echo out"), t="none/token") == (NOT_BEGUN, b"")
         assert list(Path(placed.places[1]).iterdir()) == []
 
@@ -217,12 +217,12 @@ class TestWithoutADirectoryYet:
 
     def test_end_finds_it(self, placed: Shell) -> None:
         with placed.started(scripts.RUN, **running("sleep 1000")) as runner:
-            until(lambda: any(Path(placed.places[1]).glob("*/1.pid.*")), "the command was not begun")
+            until(lambda: any(Path(placed.places[1]).glob("*/1.pid.*")), "the command did not start")
             assert placed(scripts.END)[0] == 0
         assert runner.returncode == 0
         assert [path.name for path in made(placed).glob("1.done.*")] == ["1.done.143.kept"]
 
-    def test_end_keeps_a_command_from_being_begun_and_clean_removes_all(self, placed: Shell) -> None:
+    def test_end_prevents_the_start_of_a_command_and_clean_removes_all_directories(self, placed: Shell) -> None:
         (Path(placed.places[1]) / "qga-another").mkdir()
         assert placed(scripts.END)[0] == 0
         assert placed(scripts.RUN, **running("echo out")) == (NOT_BEGUN, b"")
@@ -240,9 +240,9 @@ class TestWithoutADirectoryYet:
         ("true", "head -c 500000 /dev/zero >&2", "lost - err 1"),
         ("head -c 500000 /dev/zero >{}/full 2>/dev/null", "exit 7", "7 kept - - 1"),
     ],
-    ids=["output is lost", "errors are lost", "how it ended is known"],
+    ids=["output is lost", "errors are lost", "the exit status is known"],
 )
-def test_what_does_not_fit_on_a_full_disk_is_reported_as_lost(
+def test_output_that_does_not_fit_on_the_disk_is_reported_as_lost(
     placed: Shell, tmp_path: Path, before: str, command: str, words: str
 ) -> None:
     line = placed.line(**running(command, limit="1000000"))
@@ -264,11 +264,11 @@ def _a_link(directory: Path) -> None:
     directory.symlink_to(target)
 
 
-class TestADirectoryThatIsNotOurs:
+class TestAForgedDirectory:
     @pytest.mark.parametrize("forge", [pytest.param(_of_another_user, marks=needs_root), _a_link])
     @pytest.mark.parametrize("is_known", [True, False])
-    def test_is_believed_nothing(self, shell: Shell, forge: Callable[[Path], None], is_known: bool) -> None:
-        """It has all that one of ours has, and even the token is known: a command that was done, and one that runs."""
+    def test_is_not_trusted(self, shell: Shell, forge: Callable[[Path], None], is_known: bool) -> None:
+        """It has all files of a real one, with a known token: for a finished command, and for a running one."""
         directory = shell.directory
         with bystander(leads=True) as victim:
             forged = [TOKEN, "1.begun", "1.done.0.kept", f"1.pid..{victim.pid}", f"1.runner..{victim.pid}"]
@@ -276,9 +276,9 @@ class TestADirectoryThatIsNotOurs:
                 (directory / name).touch()
             forge(directory)
             before = sorted(path.name for path in directory.iterdir())
-            for script in (scripts.RUN, scripts.RUN_ASKING, scripts.PREPARE) if is_known else ():
-                laid = running("", laid=NEXT, stdin="laid", rounds="1")
-                assert shell(script, **laid, n="2") == (NOT_BEGUN, b"")
+            for script in (scripts.RUN, scripts.RUN_WITH_DIALOG, scripts.PREPARE) if is_known else ():
+                stored = running("", stored=NEXT, stdin="stored", rounds="1")
+                assert shell(script, **stored, n="2") == (NOT_BEGUN, b"")
             if not is_known:
                 shell.directory = None
             assert shell(scripts.LOOK) == (0, report("unknown"))
@@ -288,7 +288,7 @@ class TestADirectoryThatIsNotOurs:
             assert not is_gone(victim.pid)
 
     @pytest.mark.parametrize("mode", [0o777, 0o2777, 0o2710, 0o2720, 0o3770, 0o701])
-    def test_is_one_that_others_may_look_into_as_well(self, shell: Shell, mode: int) -> None:
+    def test_is_recognized_by_access_for_others(self, shell: Shell, mode: int) -> None:
         (shell.directory / "1.begun").touch()
         (shell.directory / "1.done.0.kept").touch()
         shell.directory.chmod(mode)
@@ -296,23 +296,23 @@ class TestADirectoryThatIsNotOurs:
         assert shell(scripts.PREPARE) == (NOT_BEGUN, b"")
 
 
-# It gives itself a name that cannot be read, and leaves the command's session and group.
+# It gives itself an unreadable name, and leaves the command's session and group.
 UNREADABLE = (
     "import ctypes, os, time\n"
     "ctypes.CDLL(None).prctl(15, b'a\\nb) S 1 1', 0, 0, 0)\n"
     "os.fork() or (os.setsid(), open('{0}/on', 'w'))\n"
     "time.sleep(30)"
 )
-# What it begins when it gets the signal is not there when it is looked for the first time.
+# The process that it starts on the signal does not exist at the first search.
 OUTLIVING = "trap ': >{0}/more; setsid sleep 1000 >/dev/null 2>&1 &' TERM; : >{0}/on; while :; do sleep 0.1; done"
 
 
 class TestEnd:
-    """With a session of the command's own, or a process group, or neither."""
+    """With or without setsid."""
 
     @pytest.fixture(params=["setsid", "no setsid"])
     def script(self, request: pytest.FixtureRequest) -> str:
-        # BSD and macOS have none; the scripts look for it by its name.
+        # BSD and macOS have no setsid.
         without = scripts.RUN.replace("command -v setsid", "command -v nonesuch")
         return scripts.RUN if request.param == "setsid" else without
 
@@ -332,23 +332,23 @@ class TestEnd:
             pytest.param(f"exec {shlex.join([sys.executable, '-c', UNREADABLE])}", id="unreadable"),
         ],
     )
-    def test_ends_the_command_and_all_that_it_began(self, shell: Shell, script: str, command: str) -> None:
+    def test_kills_the_command_and_all_processes_that_it_started(self, shell: Shell, script: str, command: str) -> None:
         directory, mark = shell.directory, secrets.token_hex(8)
         command = f"QGA_TEST={mark}; export QGA_TEST; " + command.replace("{0}", str(directory))
         with shell.started(script, **running(command)):
-            until(lambda: (directory / "on").exists() and any(directory.glob("1.pid.*")), "the command was not begun")
-            until(lambda: processes_with(mark), "the command has begun nothing")
+            until(lambda: (directory / "on").exists() and any(directory.glob("1.pid.*")), "the command did not start")
+            until(lambda: processes_with(mark), "the command started no process")
             assert shell(scripts.END)[0] == 0
-            # None ends by itself so soon.
-            until(lambda: not processes_with(mark), "what it has begun lives on", 20.0)
+            # No process ends by itself so soon.
+            until(lambda: not processes_with(mark), "a process that it started still runs", 20.0)
         assert len(list(directory.glob("1.done.*"))) == 1
         assert (directory / "more").exists() == ("more" in command)
 
-    def test_ends_nothing_that_another_user_names(self, shell: Shell, script: str, tmp_path: Path) -> None:
-        """By names of processes, which their parents and groups were read from."""
+    def test_kills_no_process_that_another_user_injects(self, shell: Shell, script: str, tmp_path: Path) -> None:
+        """The injection is in names of processes, which contain false parents and groups."""
         directory = shell.directory
         with bystander(leads=False) as other, shell.started(script, **running("exec sleep 60")):
-            until(lambda: any(directory.glob("1.pid.*")), "the command was not begun")
+            until(lambda: any(directory.glob("1.pid.*")), "the command did not start")
             (process,) = [path.name.rpartition(".")[2] for path in directory.glob("1.pid.*")]
             forged = {
                 f"0{number}": f"0{number} ({name}) S 1 1 0"
@@ -361,24 +361,24 @@ class TestEnd:
             assert shell(scripts.END.replace("/proc/", f"{tmp_path}/proc/"))[0] == 0
             assert other.poll() is None
 
-    def test_lets_a_command_be_what_it_is_otherwise(self, shell: Shell, script: str) -> None:
+    def test_does_not_change_other_results(self, shell: Shell, script: str) -> None:
         status, output = shell(script, b"in\0put", **running("cat; echo oops >&2; kill -9 $$"))
         assert (status, output) == (0, report("done 137 kept out err 0 qga-mine"))
         assert shell.written("1.out") == b"in\0put"
         assert shell.written("1.err").startswith(b"oops\n")
 
-    def test_keeps_a_command_from_being_begun(self, shell: Shell) -> None:
+    def test_prevents_the_start_of_a_command(self, shell: Shell) -> None:
         assert shell(scripts.END)[0] == 0
         status, output = shell(scripts.RUN, **running("echo"))
         assert status in (NOT_BEGUN, 1, 2)
         assert output == b""
 
 
-def test_stop_leaves_programs_alone_that_are_not_the_agents(shell: Shell, tmp_path: Path) -> None:
+def test_stop_kills_only_programs_of_the_agent(shell: Shell, tmp_path: Path) -> None:
     parent = ["sh", "-c", f"sleep 1000 & echo $! >{tmp_path}/part; mv {tmp_path}/part {tmp_path}/pid; wait"]
     with subprocess.Popen(parent, stdin=subprocess.DEVNULL, start_new_session=True) as other:
         try:
-            until((tmp_path / "pid").exists, "it was not begun")
+            until((tmp_path / "pid").exists, "it did not start")
             process = (tmp_path / "pid").read_text().strip()
             shell(scripts.STOP, process=process)
             assert not is_gone(int(process))
@@ -386,10 +386,10 @@ def test_stop_leaves_programs_alone_that_are_not_the_agents(shell: Shell, tmp_pa
             os.killpg(other.pid, signal.SIGKILL)
 
 
-class TestAProcessThatIsNotOurs:
-    """Its number is that of one that was ours: it was used again."""
+class TestAReusedProcessId:
+    """The process has the ID of an earlier process of the command."""
 
-    def test_does_not_run_a_command(self, shell: Shell) -> None:
+    def test_is_not_a_running_command(self, shell: Shell) -> None:
         with bystander(leads=False) as other:
             recorded = shell.directory / f"1.runner.7.{other.pid}"
             recorded.touch()
@@ -398,7 +398,7 @@ class TestAProcessThatIsNotOurs:
             assert shell(scripts.LOOK) == (0, report("running"))
 
     @pytest.mark.parametrize("leads", [True, False])
-    def test_is_not_ended(self, shell: Shell, leads: bool) -> None:
+    def test_is_not_killed(self, shell: Shell, leads: bool) -> None:
         (shell.directory / "1.begun").touch()
         with bystander(leads) as other:
             recorded = shell.directory / f"1.pid.7.{other.pid}"

@@ -1,8 +1,8 @@
-"""The connection plugin over a real stock agent, while another user of the guest is after it.
+"""The connection plugin over a real stock agent, while another user of the guest attacks it.
 
-The user looks through all argument lists for names in the places that the connection uses, makes each first if that is
-possible, and forges there what the connection believes. The agent is started anew in the middle of the command, so that
-what became of it has to be found again.
+The attacker searches all argument lists for names in the places that the connection uses, tries to create each name
+first, and forges results there. The agent is restarted during the command, so that the connection has to find the
+result again.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def newest():
     return int(os.pread(loadavg, 100, 0).split()[-1])
 
 def forge(name):
-    # Whatever the name of a secret may be, if it was seen.
+    # Include any secret in the name.
     for other in re.findall("[0-9a-f]{32}", name) + ["1.begun", "1.done.0.kept", "1.pid." + victim, "1.pid.." + victim]:
         try:
             os.close(os.open(os.path.join(name, other), os.O_CREAT | os.O_WRONLY, 0o666))
@@ -60,18 +60,18 @@ seen = newest()
 print("ready", flush=True)
 while True:
     last = newest()
-    # A process becomes another program after it is there: the last ones are looked at again.
+    # A new process may not have called exec yet, so check the last ones again.
     for process in range(max(seen - 4, 2), last + 3):
         try:
             file = os.open("/proc/%d/cmdline" % process, os.O_RDONLY)
         except OSError:
             continue
         try:
-            said = os.read(file, 131072)
+            arguments = os.read(file, 131072)
         except OSError:
-            said = b""
+            arguments = b""
         os.close(file)
-        for name in named.findall(said):
+        for name in named.findall(arguments):
             name = name.decode()
             if name in names or name.count("/") > place.count("/") + 1:
                 continue
@@ -87,18 +87,18 @@ while True:
 
 @pytest.fixture
 def place() -> Iterator[Path]:
-    """A directory with two in it that are as /tmp is: everybody may write to them."""
-    with tempfile.TemporaryDirectory(prefix="qga-place-", dir="/var/tmp") as name:  # others can reach it there
-        os.chmod(name, 0o755)  # noqa: S103  # others have to reach what is in it
+    """A directory with two subdirectories that everyone can write to, like /tmp."""
+    with tempfile.TemporaryDirectory(prefix="qga-place-", dir="/var/tmp") as name:  # other users can enter it there
+        os.chmod(name, 0o755)  # noqa: S103  # other users must be able to enter it
         for each in PLACES:
             os.mkdir(f"{name}/{each}")
-            os.chmod(f"{name}/{each}", 0o1777)  # noqa: S103  # as /tmp has it
+            os.chmod(f"{name}/{each}", 0o1777)  # noqa: S103  # like /tmp
         yield Path(name)
 
 
 @contextmanager
 def attacked(place: Path, victim: int) -> Iterator[None]:
-    # Not in the second one: there the command is to find a place, and to be looked for in the first.
+    # Only in the first place. The command uses the second one, but the scripts search the first one, too.
     with subprocess.Popen(
         [PYTHON, "-I", "-c", ATTACK, str(place / PLACES[0]), str(victim)],
         stdout=subprocess.PIPE,
@@ -117,7 +117,7 @@ def attacked(place: Path, victim: int) -> Iterator[None]:
 
 @contextmanager
 def victim(place: Path) -> Iterator[None]:
-    """A process of root's, which the attack is to have ended."""
+    """A process of root's that the attacker tries to get killed."""
     with subprocess.Popen(["sleep", "1000"], stdin=subprocess.DEVNULL) as process:
         try:
             with attacked(place, process.pid):
@@ -132,7 +132,7 @@ def in_places(place: Path) -> str:
 
 
 @pytest.mark.parametrize("attempt", [0, pytest.param(1, marks=pytest.mark.thorough)])
-def test_what_became_of_a_command_is_not_forged(place: Path, tmp_path: Path, attempt: int) -> None:  # noqa: ARG001
+def test_another_user_cannot_forge_the_result_of_a_command(place: Path, tmp_path: Path, attempt: int) -> None:  # noqa: ARG001
     on, off = tmp_path / "on", tmp_path / "off"
     command = f": >{on}; until [ -e {off} ]; do sleep 0.1; done; echo real; exit 7"
     task = {"name": "raw", "ansible.builtin.raw": command, "failed_when": False}
@@ -141,14 +141,14 @@ def test_what_became_of_a_command_is_not_forged(place: Path, tmp_path: Path, att
         victim(place),
         meanwhile(lambda: run(agent.socket, tmp_path, [task], "-e", in_places(place))) as done,
     ):
-        until(on.exists, "the command was not begun", PATIENCE_S)
+        until(on.exists, "the command did not start", PATIENCE_S)
         agent.restart()
         off.touch()
     result = done[0].result("raw")
     assert (result.get("stdout"), result.get("rc")) == ("real\n", 7), done[0].output
 
 
-def test_a_command_that_takes_too_long_takes_nobody_with_it(place: Path, tmp_path: Path) -> None:
+def test_killing_a_command_kills_no_other_process(place: Path, tmp_path: Path) -> None:
     task = {"name": "raw", "ansible.builtin.raw": f"echo $$ >{tmp_path}/pid; exec sleep 1000"}
     with StockAgent() as agent, victim(place):
         done = run(agent.socket, tmp_path, [task], "-e", in_places(place), "-e", "ansible_qga_exec_timeout=2")
