@@ -31,9 +31,11 @@ seealso:
   - plugin: qemu.guest_agent.libvirt_guests
     plugin_type: inventory
     description: An inventory of guests, which can use this connection.
-  - ref: ansible_collections.qemu.guest_agent.extended_agent_role
+  - name: The role extended_agent
+    link: https://github.com/qemu-guest-agent/qemu.guest_agent/blob/main/roles/extended_agent/README.md
     description: A role that can run over this connection.
-  - ref: ansible_collections.qemu.guest_agent.docsite.connection
+  - name: Running tasks in a guest without a network
+    link: https://github.com/qemu-guest-agent/qemu.guest_agent/blob/main/docs/docsite/rst/connection.rst
     description: What works, how lost replies are handled, and what to do if the agent's commands are disabled.
 options:
   remote_addr:

@@ -217,7 +217,8 @@ seealso:
   - plugin: ansible.builtin.constructed
     plugin_type: inventory
     description: Describes O(compose), O(groups) and O(keyed_groups).
-  - ref: ansible_collections.qemu.guest_agent.docsite.inventory
+  - name: Facts and inventories
+    link: https://github.com/qemu-guest-agent/qemu.guest_agent/blob/main/docs/docsite/rst/inventory.rst
     description: A guide to facts and inventories of guests.
 """
 
