@@ -165,7 +165,8 @@ options:
         status, V(state) the domain's state, and V(uri) its hypervisor.
       - The agent of a system without C(/etc/os-release) returns no ID. The ID is then derived from the name of the
         system or its kernel. V(freebsd) is an example.
-      - An unknown value makes no group, such as the version C(N/A) that an agent reports for a new version of Windows.
+      - An unknown value makes no group, such as the version C(N/A) that an agent reports for a version of Windows that
+        it does not know.
     type: list
     elements: str
     choices: [os, os_version, agent, status, state, uri]

@@ -17,8 +17,7 @@ from .listing import ListedGuest
 # Characters from a guest in the name of a group.
 _LONGEST = 100
 
-# qemu-ga returns this for a version of Windows that it does not know (ga_get_win_name, qga/commands-win32.c, QEMU
-# 10.0.13).
+# qemu-ga returns this for a version of Windows that it does not know (ga_get_win_name, qga/commands-win32.c).
 _UNKNOWN = "N/A"
 
 # The IDs of systems without /etc/os-release, by the start of ``uname -v``: there, qemu-ga returns only the output of
