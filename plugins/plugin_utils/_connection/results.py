@@ -17,7 +17,7 @@ from .programs import Ended, UnknownProcessError
 REPORT = "qga-report"
 
 # The exit status of run.sh and prepare.sh if they could not begin; the reason is on their standard error.
-NOT_BEGUN = 97
+NOT_STARTED = 97
 
 
 class SessionLimits(NamedTuple):
@@ -102,7 +102,7 @@ def reported(ended: Ended, token: str, number: str) -> Report:
     :raises ResultLostError: the script was killed before it was done
     :raises UnknownProcessError: this is the output of another program
     """
-    if ended.exit_status == NOT_BEGUN:
+    if ended.exit_status == NOT_STARTED:
         reason = stderr_text(ended.errors) or "no reason given"
         raise NoPlaceError(f"the guest has no usable directory for the connection's files: {reason}")
     if ended.signal is not None:

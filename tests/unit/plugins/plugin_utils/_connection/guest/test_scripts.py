@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection import scripts
-from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.results import NOT_BEGUN
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.results import NOT_STARTED
 
 from tests.processes.state import is_gone, stat_of
 from tests.support.acl import has_default_acl, set_default_acl
@@ -61,7 +61,7 @@ class TestRunAndLook:
     def test_a_command_is_run_once(self, shell: Shell) -> None:
         shell.run("echo once")
         status, output = shell(scripts.RUN, **running("echo twice"))
-        assert status in (NOT_BEGUN, 1, 2)
+        assert status in (NOT_STARTED, 1, 2)
         assert (output, shell.written("1.out")) == (b"", b"once\n")
 
     def test_a_command_gets_its_stored_data(self, shell: Shell) -> None:
@@ -208,12 +208,12 @@ class TestWithoutADirectory:
     @with_mktemp_and_without
     def test_an_unusable_directory_is_removed(self, placed: Shell, run: str) -> None:
         """On a disk that is full after the directory was made."""
-        assert placed(run, **running("echo out"), t="none/token") == (NOT_BEGUN, b"")
+        assert placed(run, **running("echo out"), t="none/token") == (NOT_STARTED, b"")
         assert list(Path(placed.places[1]).iterdir()) == []
 
     def test_nothing_runs_without_a_place(self, placed: Shell) -> None:
         placed.places = placed.places[:1]
-        assert placed(scripts.RUN, **running("echo out")) == (NOT_BEGUN, b"")
+        assert placed(scripts.RUN, **running("echo out")) == (NOT_STARTED, b"")
 
     def test_end_finds_it(self, placed: Shell) -> None:
         with placed.started(scripts.RUN, **running("sleep 1000")) as runner:
@@ -225,7 +225,7 @@ class TestWithoutADirectory:
     def test_end_prevents_the_start_of_a_command_and_clean_removes_all_directories(self, placed: Shell) -> None:
         (Path(placed.places[1]) / "qga-another").mkdir()
         assert placed(scripts.END)[0] == 0
-        assert placed(scripts.RUN, **running("echo out")) == (NOT_BEGUN, b"")
+        assert placed(scripts.RUN, **running("echo out")) == (NOT_STARTED, b"")
         assert placed(scripts.RUN, **running("echo out"), n="2")[0] == 0
         placed(scripts.PREPARE)
         placed(scripts.CLEAN)
@@ -278,7 +278,7 @@ class TestAForgedDirectory:
             before = sorted(path.name for path in directory.iterdir())
             for script in (scripts.RUN, scripts.RUN_WITH_DIALOG, scripts.PREPARE) if is_known else ():
                 stored = running("", stored=NEXT, stdin="stored", rounds="1")
-                assert shell(script, **stored, n="2") == (NOT_BEGUN, b"")
+                assert shell(script, **stored, n="2") == (NOT_STARTED, b"")
             if not is_known:
                 shell.directory = None
             assert shell(scripts.LOOK) == (0, report("unknown"))
@@ -293,7 +293,7 @@ class TestAForgedDirectory:
         (shell.directory / "1.done.0.kept").touch()
         shell.directory.chmod(mode)
         assert shell(scripts.LOOK) == (0, report("unknown"))
-        assert shell(scripts.PREPARE) == (NOT_BEGUN, b"")
+        assert shell(scripts.PREPARE) == (NOT_STARTED, b"")
 
 
 # It gives itself an unreadable name, and leaves the command's session and group.
@@ -370,7 +370,7 @@ class TestEnd:
     def test_prevents_the_start_of_a_command(self, shell: Shell) -> None:
         assert shell(scripts.END)[0] == 0
         status, output = shell(scripts.RUN, **running("echo"))
-        assert status in (NOT_BEGUN, 1, 2)
+        assert status in (NOT_STARTED, 1, 2)
         assert output == b""
 
 
