@@ -150,7 +150,7 @@ class GuestShell:
                 return await self._recover(number, deadline, error)
             return await self._result(number, process, deadline, dialog)
         except BaseException as error:
-            # After the timeout of Ansible's task, or an interrupt by the user, nothing waits for the command any more.
+            # After the timeout of Ansible's task, or an interrupt by the user, nothing waits for the command.
             if isinstance(error, CommandTimeoutError) or not isinstance(error, QgaError):
                 await self._end(number, process)
             raise
