@@ -1,1 +1,1 @@
-"""The documentation site: building it, checking its links, drawing its figure, and reading the guides' examples."""
+"""The documentation site: its build, its links, the figure of its measurement, and the examples of its guides."""

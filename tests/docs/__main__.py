@@ -25,7 +25,7 @@ def main() -> int:
     collections_path = str(install())
     shutil.rmtree(WORK, ignore_errors=True)
     rst = WORK / "rst"
-    rst.mkdir(parents=True, mode=0o755)  # antsibull-docs wants nobody else to be able to write there
+    rst.mkdir(parents=True, mode=0o755)  # antsibull-docs refuses a directory that others can write to
     programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environment = {**os.environ, "ANSIBLE_COLLECTIONS_PATH": collections_path, "PATH": programs}
     common = ["--config-file", str(SITE / "antsibull-docs.cfg")]
@@ -38,7 +38,7 @@ def main() -> int:
             *(*common, "collection", "--use-current", "--squash-hierarchy", "--no-indexes", "--fail-on-error"),
             *("--no-add-antsibull-docs-version", "--dest-dir", str(rst), COLLECTION),
         )
-        # Of a collection's guides antsibull-docs takes the text alone.
+        # antsibull-docs copies the text of the guides, but not their images.
         shutil.copy2(SITE / "index.rst", rst)
         shutil.copytree(IMAGES, rst / "docsite" / "images")
         _run(

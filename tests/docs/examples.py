@@ -1,7 +1,7 @@
-"""The examples of the guides: every code block, with what it is.
+"""The examples of the guides: every code block, with its kind and its test.
 
-YAML says by its shape what it is. How everything else is tested, its language, its guide or the table below says; a
-block of which none does is an error, so no example is left out by silence.
+The kind of a YAML example follows from its shape. The test of any other example follows from its language, its guide,
+or the table below. A block without either is an error, so that no example remains untested.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ _BLOCK = re.compile(
 
 
 _NAME_LENGTH = 70
+IMPORT = "ansible.builtin.import_playbook"
 
 
 class Example(NamedTuple):
@@ -44,17 +45,19 @@ class Example(NamedTuple):
 
     @property
     def name(self) -> str:
-        """What the table calls it by; long enough to tell it from all others."""
+        """The name in the table, long enough to be unique."""
         return f"{self.guide}: {(self.caption or self.first_line)[:_NAME_LENGTH].strip()}"
 
 
 class Kind(Enum):
-    """What a YAML example is."""
+    """The kind of a YAML example."""
 
     PLAYS = "a playbook"
     TASKS = "tasks"
     INVENTORY = "an inventory"
     SOURCE = "the source of an inventory plugin, or a part of one"
+    EXECUTION_ENVIRONMENT = "the definition of an execution environment, for ansible-builder"
+    REQUIREMENTS = "collections to install, for ansible-galaxy"
 
 
 def read(guide: Path) -> Iterator[Example]:
@@ -73,12 +76,16 @@ def of_language(*languages: str) -> list[Example]:
 
 
 def kind_of(value: Any) -> Kind | None:
-    """None: it has no shape that is known here."""
+    """Return None for an unknown shape."""
     if isinstance(value, list) and value and all(isinstance(entry, dict) for entry in value):
-        return Kind.PLAYS if all("hosts" in entry for entry in value) else Kind.TASKS
+        return Kind.PLAYS if all({"hosts", IMPORT} & entry.keys() for entry in value) else Kind.TASKS
     if isinstance(value, dict) and all(isinstance(entry, dict) and "hosts" in entry for entry in value.values()):
         return Kind.INVENTORY
-    return Kind.SOURCE if isinstance(value, dict) else None
+    if not isinstance(value, dict):
+        return None
+    if "dependencies" in value:
+        return Kind.EXECUTION_ENVIRONMENT
+    return Kind.REQUIREMENTS if "collections" in value else Kind.SOURCE
 
 
 def yaml_of(example: Example) -> Any:
@@ -106,28 +113,27 @@ def _flat(tasks: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
 
 
 class Check(Enum):
-    """How an example that is not YAML is tested, and where."""
+    """The test of an example that is not YAML, and its file."""
 
     COMMANDS = "its commands: tests/integration/docs/test_commands.py"
     PROTOCOL = "every byte of it: tests/integration/docs/test_protocol.py"
     SCHEMA = "against the catalog of commands: tests/unit/docs/test_texts.py"
     SERVICE_LOG = "its commands as COMMANDS, its lines by tests/unit/docs/test_texts.py"
-    TEXT = "what it says of the code: tests/unit/docs/test_texts.py"
+    TEXT = "its statements about the code: tests/unit/docs/test_texts.py"
     AGENT_CONFIGURATION = "by the agent that reads it: tests/integration/docs/test_commands.py"
-    OUTPUT = "where it comes from: tests/unit/docs/test_texts.py"
+    OUTPUT = "the names of its tasks: tests/unit/docs/test_texts.py"
 
 
-# Guide and caption, or first line, of every example whose language and guide do not say it.
+# By guide and caption, or first line: the examples whose test does not follow from language and guide.
 TABLE: Mapping[str, Check] = {
     "after_restore: The end of its output": Check.OUTPUT,
     "extended_agent: host ── channel ── extended agent ── private socket ── stock agent": Check.TEXT,
     "extended_agent: A guest on the same busy machine, again twenty seconds late": Check.OUTPUT,
-    "fleets: What it says of a hypervisor with one guest": Check.OUTPUT,
+    "fleets: Result of the second command, for a hypervisor with one guest": Check.OUTPUT,
     "inventory: The entry guest of the result, of a Debian 12 guest": Check.OUTPUT,
     "measuring: g - t4  <=  offset  <=  g + resolution - t1": Check.TEXT,
     "on_resume: $ journalctl --unit qga-resync-on-resume --output cat": Check.SERVICE_LOG,
-    "quickstart: What the last command says, on an emulated guest of a busy machine": Check.OUTPUT,
-    "quickstart: The second time": Check.OUTPUT,
+    "quickstart: Output of the last command, for an emulated guest on a busy machine": Check.OUTPUT,
     "scale: seconds = max(H / F × t, H × c / processors of the controller)": Check.TEXT,  # noqa: RUF001  # as it stands on the page
     'troubleshooting: <channel type="unix">': Check.TEXT,
 }
@@ -135,7 +141,7 @@ _BY_LANGUAGE = {"console": Check.COMMANDS, "ini": Check.AGENT_CONFIGURATION}
 
 
 def check_of(example: Example) -> Check | None:
-    """None: it is YAML, or nothing tests it."""
+    """Return None for YAML, and for an example without a test."""
     if example.guide == "protocol" and example.language == "text":
         return Check.SCHEMA if example.caption.startswith("Schema of ") else Check.PROTOCOL
     return TABLE.get(example.name) or _BY_LANGUAGE.get(example.language)
@@ -146,7 +152,7 @@ def to_check(*checks: Check) -> list[Example]:
 
 
 def commands_of(example: Example) -> list[str]:
-    """The command lines of a console example: behind "$ ", or all of them if there is no such line."""
+    """Return the commands of a console example: the lines that begin with "$ ", or all lines if none does."""
     lines = example.text.replace("\\\n", "").splitlines()
     prompted = [line[2:] for line in lines if line.startswith("$ ")]
     return [line.partition("   #")[0].strip() for line in (prompted or lines)]

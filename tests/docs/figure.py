@@ -1,7 +1,7 @@
-"""The figure of the guide "measuring": exchanges with a real stock agent, and what they prove together.
+"""The figure of the guide "measuring": exchanges with a real stock agent, and the interval that they prove together.
 
 ``python -m tests.docs.figure record`` takes new readings of an agent on this machine, whose true offset is therefore
-known: it is zero. ``python -m tests.docs.figure draw`` makes the picture of them. Nothing is ever set.
+known: it is zero. ``python -m tests.docs.figure draw`` draws them. No clock is set.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
-from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.limits import Limits
 
 from tests.support.collection import ROOT, make_importable
 
@@ -21,7 +20,7 @@ DATA = Path(__file__).with_name("measurement.yml")
 PICTURE = ROOT / "docs" / "docsite" / "rst" / "images" / "measurement.svg"
 EXCHANGES = 7
 
-# The picture, in its own units. It has to be readable at a phone's width.
+# Sizes in the units of the picture, which has to be legible at the width of a phone.
 WIDTH = 560
 _LEFT, _RIGHT = 34, 14
 _TOP, _ROW, _BAR = 60, 30, 16
@@ -36,7 +35,7 @@ class Bounds(NamedTuple):
 
 
 def intersections(intervals: Sequence[Bounds]) -> list[Bounds]:
-    """What the first one proves, the first two together, and so on."""
+    """Return the interval that the first one proves, the first two together, and so on."""
     agreed = [intervals[0]]
     for each in intervals[1:]:
         agreed.append(Bounds(max(agreed[-1].low, each.low), min(agreed[-1].high, each.high)))
@@ -53,6 +52,7 @@ def record() -> None:
     from ansible_collections.qemu.guest_agent.plugins.module_utils._agent import GuestAgent
     from ansible_collections.qemu.guest_agent.plugins.module_utils._clock import measuring
     from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop import tasks
+    from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.limits import Limits
 
     from tests.processes.stock_agent import StockAgent, exchange
 
@@ -64,13 +64,13 @@ def record() -> None:
     with StockAgent() as stock:
         readings = tasks.run(take(stock.socket))
         version = exchange(stock.socket, "guest-info")["return"]["version"]
-    # Monotonic to time of day: the closest pair of many is within a fraction of a microsecond.
+    # From monotonic time to time of day: the closest of many pairs is exact to a fraction of a microsecond.
     pairs = ((time.monotonic_ns(), time.time_ns(), time.monotonic_ns()) for _number in range(1000))
     before, now, after = min(pairs, key=lambda pair: pair[2] - pair[0])
     base_ns = now - (before + after) // 2
     intervals = [each.interval.shifted(-base_ns) for each in readings]
     lines = [
-        f"# Readings of qemu-ga {version} on the very machine that asked: python -m tests.docs.figure record",
+        f"# Readings of qemu-ga {version} on the machine whose clock it reads: python -m tests.docs.figure record",
         "intervals_ns:",
         *(f"  - [{each.low}, {each.high}]" for each in intervals),
     ]
@@ -78,7 +78,7 @@ def record() -> None:
 
 
 def draw(intervals: Sequence[Bounds]) -> str:
-    """The picture as SVG: for each exchange what it proves alone, and within that what is proven so far."""
+    """Return the picture as SVG: for each exchange its own interval, and within it the intersection so far."""
     agreed = intersections(intervals)
     low, high = min(each.low for each in intervals), max(each.high for each in intervals)
     margin = (high - low) // 25
@@ -89,7 +89,7 @@ def draw(intervals: Sequence[Bounds]) -> str:
 
     bottom = _TOP + _ROW * len(intervals)
     parts = [
-        _text(_LEFT, 20, "Proven by each exchange (pale), and by all so far (dark)", "title"),
+        _text(_LEFT, 20, "Proven by each exchange (light), and by all so far (dark)", "title"),
         _text(x(0), 46, "true offset", "truth", "middle"),
     ]
     step = next((each * 1000 for each in _STEPS_US if (high - low) / (each * 1000) <= 7), 10_000_000)
@@ -108,8 +108,8 @@ def draw(intervals: Sequence[Bounds]) -> str:
     parts.append(f'<line class="true" x1="{x(0)}" x2="{x(0)}" y1="{_TOP - 8}" y2="{bottom + 4}"/>')
     last = agreed[-1]
     middle_us, half_us = (last.low + last.high) / 2000, (last.high - last.low) / 2000
-    told = f"Told: {middle_us:+.1f} \u00b5s, uncertain by {half_us:.1f} \u00b5s".replace("-", "\u2212")
-    parts.append(_text((_LEFT + WIDTH - _RIGHT) / 2, bottom + 72, told, "told", "middle"))
+    result = f"Result: {middle_us:+.1f} \u00b5s \u00b1{half_us:.1f} \u00b5s".replace("-", "\u2212")
+    parts.append(_text((_LEFT + WIDTH - _RIGHT) / 2, bottom + 72, result, "result", "middle"))
     height = bottom + 88
     body = "\n".join(f"  {part}" for part in parts)
     return f"""<?xml version="1.0" encoding="UTF-8"?>
@@ -117,7 +117,7 @@ def draw(intervals: Sequence[Bounds]) -> str:
   <title>Intervals of successive exchanges</title>
   <style>
     text {{ font: 14.5px sans-serif; fill: #333 }}
-    .title, .told {{ font-weight: bold }}
+    .title, .result {{ font-weight: bold }}
     .truth {{ fill: #b3261e }}
     .own {{ fill: #b9d3ee }}
     .agreed {{ fill: #1f5f99 }}
@@ -131,8 +131,8 @@ def draw(intervals: Sequence[Bounds]) -> str:
 
 
 def _text(x: float, y: float, text: str, kind: str = "", anchor: str = "start") -> str:
-    known = f' class="{kind}"' if kind else ""
-    return f'<text{known} x="{round(x, 1)}" y="{y}" text-anchor="{anchor}">{text}</text>'
+    attribute = f' class="{kind}"' if kind else ""
+    return f'<text{attribute} x="{round(x, 1)}" y="{y}" text-anchor="{anchor}">{text}</text>'
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
-"""The links of a built site: each leads to a page, an anchor, or a file of this repository that is there.
+"""Checks that the links of a built site lead to existing pages, anchors, and files of this repository.
 
-Standard library only: the environment that builds the site runs it. Other sites are not asked.
+Standard library only: the environment that builds the site runs it. Links to other sites are not checked.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from typing import NamedTuple
 from urllib.parse import unquote, urldefrag, urlsplit
 
 REPOSITORY = "https://github.com/qemu-guest-agent/qemu.guest_agent/"
-# What stands between the repository and a path in it.
+# The part of an address between the repository and a path in it.
 _FILES = ("blob/main/", "edit/main/", "tree/main/")
 _REFERENCES = frozenset(("href", "src", "poster"))
 
 
 class Page(NamedTuple):
-    """What a page has for others to link to, and what it links to itself."""
+    """The anchors of a page, and its links."""
 
     anchors: frozenset[str]
     links: tuple[str, ...]
@@ -47,7 +47,7 @@ def read(text: str) -> Page:
 
 
 def broken(site: Path, repository: Path) -> list[str]:
-    """A sentence on each link of the site that leads nowhere. ``repository`` is what its links to the sources mean."""
+    """Return a sentence about each broken link of the site. Links to the sources lead to files in ``repository``."""
     pages = {path: read(path.read_text(encoding="utf-8")) for path in sorted(site.rglob("*.html"))}
     return [
         f"{path.relative_to(site)} links to {link}: {problem}"

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.docs.examples import Kind, kind_of, of_language, yaml_of
 from tests.support.collection import ROOT
 
 # It needs the environment for releases.
@@ -57,3 +58,16 @@ def test_packages_on_debian(installed: Path, profiles: list[str], packages: set[
         check=False,
     )
     assert set(done.stdout.split()) == packages, done.stderr
+
+
+def test_ansible_builder_accepts_the_example_of_the_guide(tmp_path: Path) -> None:
+    (example,) = (each for each in of_language("yaml") if kind_of(yaml_of(each)) is Kind.EXECUTION_ENVIRONMENT)
+    (tmp_path / "execution-environment.yml").write_text(example.text)
+    subprocess.run([PROGRAMS / "ansible-builder", "create"], cwd=tmp_path, check=True)
+    requirements = yaml.safe_load((tmp_path / "context/_build/requirements.yml").read_text())
+    assert requirements == example_of_requirements()
+
+
+def example_of_requirements() -> object:
+    (example,) = (each for each in of_language("yaml") if kind_of(yaml_of(each)) is Kind.REQUIREMENTS)
+    return yaml_of(example)

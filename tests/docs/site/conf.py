@@ -23,7 +23,7 @@ html_css_files = ["site.css"]
 html_show_sphinx = False
 html_copy_source = False
 html_use_index = False
-# A page's source is generated, or lies elsewhere in the repository; antsibull-docs links to the latter.
+# Sources of pages are generated, or elsewhere in the repository; antsibull-docs links to the latter.
 html_theme_options: dict[str, list[str]] = {"top_of_page_buttons": []}
 pygments_style = "ansible"
 pygments_dark_style = "github-dark"
@@ -31,7 +31,7 @@ pygments_dark_style = "github-dark"
 _ANSIBLE = "https://docs.ansible.com/ansible/latest/"
 _CONFIG = f"{_ANSIBLE}reference_appendices/config.html"
 
-# Pages of Ansible's own that generated ones refer to. Asking its site for them would make a build depend on it.
+# Pages of Ansible's documentation that generated pages refer to. An inventory of its site would need a network.
 _ELSEWHERE = {
     "ansible_configuration_settings": _CONFIG,
     "common_return_values": f"{_ANSIBLE}reference_appendices/common_return_values.html",
@@ -39,7 +39,7 @@ _ELSEWHERE = {
         f"{_ANSIBLE}collections/ansible/builtin/constructed_inventory.html"
     ),
 }
-# The variables that Ansible's own documentation has in that page.
+# Variables that Ansible documents on that page.
 _VARIABLES = frozenset(
     (
         "ANSIBLE_CACHE_PLUGIN",
@@ -53,12 +53,12 @@ _VARIABLES = frozenset(
 
 
 def _resolve(app: Sphinx, environment: BuildEnvironment, node: Any, content: nodes.Node) -> nodes.Node | None:
-    """A link to Ansible's documentation, or by a page's title; None, and so an error, for whatever else is missing."""
+    """Return a link to Ansible's documentation, or to a page by its title. None makes a missing reference an error."""
     target = node["reftarget"]
     address = f"{_CONFIG}#envvar-{target}" if target in _VARIABLES else _ELSEWHERE.get(target)
     if address is not None:
         return nodes.reference("", "", content, refuri=address, internal=False)
-    # In generated pages a comment stands between label and title, so Sphinx takes the label for one without a title.
+    # Generated pages have a comment between label and title, so Sphinx does not assign the title to the label.
     page, anchor = environment.domains.standard_domain.anonlabels.get(target, ("", ""))
     if node.get("reftype") != "ref" or page not in environment.titles:
         return None
@@ -66,7 +66,7 @@ def _resolve(app: Sphinx, environment: BuildEnvironment, node: Any, content: nod
     return make_refnode(app.builder, node["refdoc"], page, anchor, title)
 
 
-# The theme has each page's contents beside it, and says so in red where a page has them within as well.
+# The theme shows the contents beside each page, and a red notice on pages that also contain them.
 _WANTED_WITHIN = "this-will-duplicate-information-and-it-is-still-useful-here"
 
 
@@ -75,7 +75,7 @@ def _drop_contents(_app: Sphinx, document: nodes.document) -> None:
         if "contents" in topic["classes"] and _WANTED_WITHIN not in topic["classes"]:
             topic.parent.remove(topic)
             for title in document.findall(nodes.title):
-                title.attributes.pop("refid", None)  # back to the entry that is gone
+                title.attributes.pop("refid", None)  # a link to the removed entry
 
 
 def setup(app: Sphinx) -> None:

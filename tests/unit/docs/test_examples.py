@@ -14,6 +14,7 @@ from ansible_collections.qemu.guest_agent.plugins.modules import qga_info, qga_u
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._inventory.options import require_known, settings_of
 
 from tests.docs.examples import (
+    IMPORT,
     TABLE,
     Example,
     Kind,
@@ -80,7 +81,7 @@ def test_each_task_names_one_module_in_full_and_gives_it_options_that_it_takes(e
         (name,) = task.keys() - KEYWORDS
         assert name.startswith((COLLECTION, "ansible.builtin.")), name
         if name in SPECS:
-            checked = ArgumentSpecValidator(SPECS[name]).validate(task[name])
+            checked = ArgumentSpecValidator(SPECS[name]).validate(task[name] or {})
             assert checked.error_messages == []
 
 
@@ -92,6 +93,20 @@ def test_each_role_is_one_of_ours_and_takes_the_variables(example: Example) -> N
             specs = ROOT / "roles" / name.removeprefix(COLLECTION) / "meta" / "argument_specs.yml"
             options = yaml.safe_load(specs.read_text(encoding="utf-8"))["argument_specs"]["main"]["options"]
             assert set({} if isinstance(role, str) else role.get("vars", {})) <= set(options)
+
+
+@pytest.mark.parametrize("example", of_kind(Kind.PLAYS))
+def test_each_imported_playbook_is_one_of_ours(example: Example) -> None:
+    for name in (play[IMPORT] for play in yaml_of(example) if IMPORT in play):
+        assert (ROOT / "playbooks" / f"{name.removeprefix(COLLECTION)}.yml").exists()
+
+
+@pytest.mark.parametrize("example", [*of_kind(Kind.REQUIREMENTS), *of_kind(Kind.EXECUTION_ENVIRONMENT)])
+def test_the_collection_is_installed_from_its_repository(example: Example) -> None:
+    value = yaml_of(example)
+    galaxy = value["dependencies"]["galaxy"] if "dependencies" in value else value
+    repository = yaml.safe_load((ROOT / "galaxy.yml").read_text(encoding="utf-8"))["repository"]
+    assert galaxy["collections"] == [{"name": repository, "type": "git"}]
 
 
 @pytest.mark.parametrize("example", of_kind(Kind.INVENTORY))

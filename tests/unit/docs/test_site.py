@@ -86,7 +86,7 @@ def test_what_is_proven_together_never_gets_wider() -> None:
 
 def test_the_figure_names_the_middle_and_half_the_width() -> None:
     last = Interval(*intersections(load())[-1])
-    named = re.search(r"Told: (\S+) µs, uncertain by (\S+) µs", PICTURE.read_text(encoding="utf-8"))
+    named = re.search(r"Result: (\S+) µs ±(\S+) µs", PICTURE.read_text(encoding="utf-8"))
     assert named is not None
     assert abs(float(named[1].replace("\u2212", "-")) * 1000 - last.middle) <= 51
     assert abs(float(named[2]) * 1000 - last.half_width) <= 51
