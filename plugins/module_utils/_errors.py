@@ -41,8 +41,8 @@ class InvalidOptionError(QgaError):
 class MissingLibraryError(QgaError):
     code = "missing_library"
     default_hint = (
-        "Install the Python bindings of libvirt (python3-libvirt or libvirt-python) for the interpreter "
-        "that runs this module, or address the guest by its socket."
+        "Set ansible_python_interpreter to a Python that has it, such as /usr/bin/python3 with the package "
+        "python3-libvirt; or install libvirt-python for this interpreter."
     )
 
 

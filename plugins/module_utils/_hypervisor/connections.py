@@ -19,6 +19,7 @@ import errno
 import heapq
 import itertools
 import math
+import sys
 import threading
 import time
 from types import ModuleType
@@ -62,7 +63,7 @@ def import_libvirt() -> tuple[ModuleType, ModuleType]:
         import libvirt
         import libvirt_qemu
     except ImportError as error:
-        raise MissingLibraryError(f"the Python library libvirt-python cannot be imported: {error}") from error
+        raise MissingLibraryError(f"libvirt-python cannot be imported by {sys.executable}: {error}") from error
     libvirt.registerErrorHandler(_remember, None)
     return libvirt, libvirt_qemu
 

@@ -114,7 +114,7 @@ async def main(queue: asyncio.Queue[Any], args: dict[str, Any]) -> None:
         watcher = _core("_watch.watcher").Watcher(settings.uris, settings.agent_patience, settings.look_at_start)
     except _core("_errors").MissingLibraryError as error:
         raise RuntimeError(
-            f"{error.message}. Install python3-libvirt or libvirt-python for {sys.executable}, which runs this source."
+            f"{error.message}. Install python3-libvirt or libvirt-python for this interpreter, which runs the source."
         ) from None
     try:
         while True:

@@ -63,7 +63,7 @@ def _serve(config: Config, environment: Mapping[str, str]) -> int:
     try:
         Service(config, standard_log(environment), stop).run()
     except MissingLibraryError as error:
-        _print_error(f"{error.message}; install python3-libvirt (libvirt-python) for {sys.executable}")
+        _print_error(f"{error.message}; install python3-libvirt, or libvirt-python for this interpreter")
         return _UNAVAILABLE
     except Exception as error:
         _print_error(f"internal error: {type(error).__name__} at {_origin_of(error)}: {error}")

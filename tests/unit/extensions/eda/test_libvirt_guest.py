@@ -275,7 +275,7 @@ def test_a_missing_libvirt_python_is_an_error_with_the_package_to_install(
     source: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "libvirt", None)
-    sentence = r"libvirt-python cannot be imported: .*\. Install python3-libvirt or .* for /"
+    sentence = r"libvirt-python cannot be imported by /.*: .*\. Install python3-libvirt or "
     with pytest.raises(RuntimeError, match=sentence):
         asyncio.run(source["main"](asyncio.Queue(1), {}))
 
