@@ -1,7 +1,8 @@
-"""A real browser for the report's tests, and what it shows of a page that is a file."""
+"""A real browser for tests of the report, which it opens from a file."""
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import signal
@@ -12,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._report.model import Fleet as Report
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._report.model import Header, Settings, read_fleet
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._report.page import render
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
@@ -21,12 +24,25 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 from tests.support.fleet_results import SECOND_NS, TOLERANCE_NS, Fleet
 
-WIDTHS = (1280, 390)  # a desk's and a telephone's
+WIDTHS = (1280, 390)  # of a desktop and of a phone
 
 FLAGS = (
     *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 )
+
+
+HEADER: dict[str, Any] = {
+    "title": "Clocks of the fleet",
+    "made_ns": 1_795_406_706 * SECOND_NS,
+    "started_ns": 1_795_406_689 * SECOND_NS,
+    "play": "Resync the clocks of all guests",
+    "collection": "qemu.guest_agent",
+    "version": "1.0.0",
+    "ansible_core": "2.19.3",
+    "controller": "controller.example.org",
+    "inventory": ("/etc/ansible/hypervisors.yml",),
+}
 
 
 @dataclass(frozen=True)
@@ -36,15 +52,16 @@ class Browser:
     driver: webdriver.Chrome
     directory: Path
 
-    def write(self, fleet: Fleet, **other: Any) -> str:
-        arguments = {"title": "Clocks of the fleet", "play": "Give the guests their time back", "check_mode": False}
-        arguments |= {"made_at": 1_795_406_706 * SECOND_NS, "tolerance_ns": TOLERANCE_NS, **other}
+    def write(
+        self, fleet: Fleet, *, tolerance_ns: int | None = TOLERANCE_NS, check_mode: bool = False, **other: Any
+    ) -> str:
+        report = Report.of(read_fleet(fleet), Settings(tolerance_ns, check_mode))
         path = self.directory / "report.html"
-        path.write_text(render(fleet, **arguments), encoding="utf-8")
+        path.write_text(render(report, Header(**{**HEADER, **other})), encoding="utf-8")
         return path.as_uri()
 
     def open(self, fleet: Fleet, **other: Any) -> float:
-        """Open the fleet's report; how many seconds it took until it was painted."""
+        """Open the fleet's report, and return the seconds until it was painted."""
         address = self.write(fleet, **other)
         self.requests()
         begun = time.monotonic()
@@ -59,23 +76,28 @@ class Browser:
     def run(self, script: str, *arguments: Any) -> Any:
         return self.driver.execute_script(script, *arguments)
 
+    def picture(self, path: Path, *, whole: bool = True) -> None:
+        """Save the window, or the whole page, as a PNG."""
+        made = self.command("Page.captureScreenshot", format="png", captureBeyondViewport=whole)
+        path.write_bytes(base64.b64decode(made["data"]))
+
     def command(self, name: str, **parameters: Any) -> Any:
         return self.driver.execute_cdp_cmd(name, parameters)
 
     def look(self, scheme: str = "light", width: int = WIDTHS[0], height: int = 900) -> None:
-        """See the next pages in that color scheme and a window of that size."""
+        """Show the next pages in that color scheme and in a window of that size."""
         self.command("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
         size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
         self.command("Emulation.setDeviceMetricsOverride", **size)
 
     def requests(self) -> list[str]:
-        """The addresses that were asked for since the last call."""
+        """Return the addresses that were requested since the last call."""
         messages = (json.loads(line["message"])["message"] for line in self.driver.get_log("performance"))
         sent = [message for message in messages if message["method"] == "Network.requestWillBeSent"]
         return [message["params"]["request"]["url"] for message in sent]
 
-    def complaints(self) -> list[str]:
-        """What the console has to say; violations of the page's security policy, too."""
+    def console(self) -> list[str]:
+        """Return the messages of the console, with those on violations of the page's security policy."""
         return [line["message"] for line in self.driver.get_log("browser")]
 
     def one(self, selector: str) -> WebElement:
@@ -97,14 +119,14 @@ class Browser:
 
 @contextmanager
 def started_browser(directory: Path) -> Iterator[Browser]:
-    """Start a browser that keeps all it has below that directory, and end it."""
+    """Start a browser with its profile in that directory, and end it."""
     profile = directory / "profile"
     options = webdriver.ChromeOptions()
     options.binary_location = "/usr/bin/chromium"
     for flag in (*FLAGS, f"--user-data-dir={profile}"):
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    # With the driver named, Selenium looks for none and downloads none.
+    # Otherwise Selenium would search for a driver, and download one.
     service = Service("/usr/bin/chromedriver")
     try:
         driver = webdriver.Chrome(options=options, service=service)
@@ -115,7 +137,7 @@ def started_browser(directory: Path) -> Iterator[Browser]:
             driver.quit()
     finally:
         service.stop()
-        # A browser that hangs does not heed its driver.
+        # A browser that hangs does not end with its driver.
         deadline = time.monotonic() + 10
         while (processes := _processes_of(profile)) and time.monotonic() < deadline:
             time.sleep(0.1)

@@ -2,12 +2,13 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Texts for people: strings that cannot deceive, and durations in units that one can picture."""
+"""Text for people: strings that cannot deceive a reader, durations in familiar units, and times."""
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from typing import Mapping, Sequence
+from datetime import datetime, timedelta, timezone
+from typing import Iterable, Mapping, Sequence
 
 UNKNOWN = "\u2013"  # a dash
 MINUS = "\u2212"  # as wide as a plus sign, which a hyphen is not
@@ -19,8 +20,8 @@ _SHORT_ESCAPES: Mapping[str, str] = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 # Rounded to three digits, this is the first duration that would read 60.0 s.
 _MINUTE_NS = 59_950_000_000
-# Below a minute: up to which duration, the unit, what its last digit is worth in nanoseconds, and how many decimals.
-# Rounded to three digits, the next row's first duration would have four.
+# Below a minute: the limit of the row, its unit, the nanoseconds that the last digit stands for, and the decimals.
+# Rounded to three digits in this row's unit, the first duration of the next row would have four.
 _DIGITS: Sequence[tuple[int, str, int, int]] = (
     (1_000, "ns", 1, 0),
     (9_995, "µs", 10, 2),
@@ -33,48 +34,74 @@ _DIGITS: Sequence[tuple[int, str, int, int]] = (
     (_MINUTE_NS, "s", 100_000_000, 1),
 )
 _LIMITS = [limit for limit, *_digits in _DIGITS]
-# From a minute on: two units, how many seconds they have, and where the next pair takes over.
+# From one minute: two units, the seconds in each, and the limit of the pair in seconds.
 _PAIRS = (("min", 60, "s", 1, 3600), ("h", 3600, "min", 60, 86400), ("d", 86400, "h", 3600, 100 * 86400))
 _DAY_NS = 86400 * SECOND_NS
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
 def printable(value: object, limit: int) -> str:
-    """The text with escapes in place of what does not print (control characters, marks that turn the direction of
-    writing, halves of surrogate pairs), and cut to ``limit`` characters. What is no text, or empty, is unknown.
+    """Return the text with escapes in place of characters that do not print (control characters, bidirectional marks,
+    lone surrogates), cut at its end to ``limit`` characters. A value that is not a text, or is empty, is unknown.
     """
     if not isinstance(value, str) or not value:
         return UNKNOWN
-    # Ansible has types of its own below str; the unbound method gives a plain one, whatever they override.
+    # Ansible has types of its own below str; the unbound method returns a plain one, whatever they override.
     head = str.__getitem__(value, slice(0, limit + 1))
-    if head.isprintable():
-        return head if len(head) <= limit else head[: limit - 1] + _ELLIPSIS
-    return _escaped(head, limit)
+    if head.isprintable() and len(head) <= limit:
+        return head
+    pieces = _pieces(head)
+    if sum(map(len, pieces)) <= limit:
+        return "".join(pieces)
+    return "".join(_fitting(pieces, limit - 1)) + _ELLIPSIS
 
 
-def _escaped(text: str, limit: int) -> str:
-    shown = cut = ""
-    for character in text:
-        point = ord(character)
-        escape = _SHORT_ESCAPES.get(character) or (f"\\u{point:04x}" if point < 0x10000 else f"\\U{point:08x}")
-        shown += character if character.isprintable() else escape
-        if len(shown) > limit:
-            return cut + _ELLIPSIS
-        if len(shown) < limit:
-            # An escape is shown whole or not at all.
-            cut = shown
-    return shown
+def printable_name(value: object, limit: int) -> str:
+    """Return the same, but cut in the middle: names and paths differ at either end."""
+    if not isinstance(value, str) or not value:
+        return UNKNOWN
+    text = str.__str__(value)
+    if len(text) <= limit and text.isprintable():
+        return text
+    if len(text) <= 2 * limit:
+        head = tail = _pieces(text)
+        if sum(map(len, head)) <= limit:
+            return "".join(head)
+    else:
+        head, tail = _pieces(text[:limit]), _pieces(text[-limit:])
+    first = "".join(_fitting(head, (limit - 1) // 2))
+    last = list(_fitting(reversed(tail), limit - 1 - len(first)))
+    return first + _ELLIPSIS + "".join(reversed(last))
+
+
+def _pieces(text: str) -> list[str]:
+    return [character if character.isprintable() else _escape(character) for character in text]
+
+
+def _escape(character: str) -> str:
+    point = ord(character)
+    return _SHORT_ESCAPES.get(character) or (f"\\u{point:04x}" if point < 0x10000 else f"\\U{point:08x}")
+
+
+def _fitting(pieces: Iterable[str], room: int) -> Iterable[str]:
+    """Yield pieces until one does not fit: an escape is shown whole or not at all."""
+    for piece in pieces:
+        room -= len(piece)
+        if room < 0:
+            return
+        yield piece
 
 
 def duration(ns: int) -> str:
-    """Return a length of time without sign: three digits and a unit, or two units from a minute on."""
+    """Return a duration without a sign: three digits and a unit, or two units from one minute."""
     if ns < _MINUTE_NS:
         _limit, name, worth, decimals = _DIGITS[bisect_right(_LIMITS, ns)]
-        # Whole arithmetic, so that 999.96 µs carries into 1.00 ms.
+        # Integer arithmetic, so that 999.96 µs carries into 1.00 ms.
         digits = str((ns + worth // 2) // worth)
         return f"{digits[:-decimals]}.{digits[-decimals:]} {name}" if decimals else f"{digits} {name}"
     for name, seconds, smaller_name, smaller_seconds, end in _PAIRS:
         smaller_ns = smaller_seconds * SECOND_NS
-        # Rounded before it is split: 59 min 59.9 s is an hour.
+        # Rounded before it is split: 59 min 59.9 s becomes 1 h 00 min.
         count = (ns + smaller_ns // 2) // smaller_ns
         if count * smaller_seconds < end:
             whole, rest = divmod(count, seconds // smaller_seconds)
@@ -83,11 +110,19 @@ def duration(ns: int) -> str:
 
 
 def signed(ns: int) -> str:
-    """Return an offset: minus is behind, plus is ahead."""
+    """Return an offset: minus if the clock is behind, plus if it is ahead."""
     sign = MINUS if ns < 0 else "+" if ns else ""
     return sign + duration(abs(ns))
 
 
 def counted(number: int, one: str, many: str = "") -> str:
-    """``1 guest``, ``10,000 guests``."""
+    """Return the number with its noun: ``1 guest``, ``10,000 guests``."""
     return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def utc(ns: int, separator: str = " ", zone: str = " UTC") -> str:
+    """Return the time that is ``ns`` nanoseconds after 1970 in UTC, to the second."""
+    try:
+        return f"{_EPOCH + timedelta(seconds=ns // SECOND_NS):%Y-%m-%d{separator}%H:%M:%S}{zone}"
+    except OverflowError:
+        return UNKNOWN

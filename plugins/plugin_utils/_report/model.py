@@ -2,10 +2,10 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The results of a fleet run, read from what Ansible registered.
+"""The results of a fleet run, as typed data.
 
-Names and sentences may come from hostile guests. After this module every value has its type, and every text is short
-and prints as it is. The page escapes it.
+Names and sentences may come from hostile guests. This module makes every value of its type, and every text short and
+printable. The page escapes it.
 """
 
 from __future__ import annotations
@@ -15,40 +15,64 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Iterable, Mapping, Sequence, Tuple
 
-from .format import UNKNOWN, counted, duration, printable, signed
+from .format import UNKNOWN, counted, duration, printable, printable_name, signed
+from .names import short_names
 
-# Of a guest whose clock was to be set right, and of one that was asked for facts.
-STATUSES = ("corrected", "unchanged", "slewing", "skipped", "failed")
+# The host of guests that are on no hypervisor.
+NOWHERE = "(nowhere)"
+
+# The statuses of a guest whose clock was to be corrected, and of one whose facts were to be gathered.
+STATUSES = ("corrected", "would_correct", "unchanged", "slewing", "skipped", "failed")
 FACTS_STATUSES = ("gathered", "skipped", "failed")
-# From what needs a look to what does not.
-WORST_FIRST = ("failed", "skipped", "slewing", "corrected", "unchanged")
-# Shown where there are any: few are asked for.
-_RARE = ("slewing",)
+# The most urgent first.
+WORST_FIRST = ("failed", "skipped", "slewing", "would_correct", "corrected", "unchanged")
+# Shown only if a guest has them.
+_RARE = ("would_correct", "slewing")
 
-_LARGEST_NS = 2**63 - 1  # QAPI's integers end there
+_LARGEST_NS = 2**63 - 1  # QAPI's largest integer
 _LARGEST_COUNT = 10**6
 
+# The most characters.
 _NAME = 80
+_PATH = 512
 _CODE = 48
 _SENTENCE = 320
+_WARNINGS = 10  # of one guest
+_NAMED_HOSTS = 3  # in a sentence
 
 _UNREADABLE = "unreadable_result"
 
 
 @dataclass(frozen=True)
 class Settings:
-    """The options of the run. ``tolerance_ns`` None: the guests had several, or it is not known."""
+    """The options of the run. ``tolerance_ns`` None: unknown."""
 
     tolerance_ns: int | None
     check_mode: bool
 
-    def label(self, status: str) -> str:
-        return "to correct" if self.check_mode and status == "corrected" else status
+
+@dataclass(frozen=True)
+class Header:
+    """The circumstances of the run. A text may be empty, ``started_ns`` None: unknown. Times are since 1970."""
+
+    title: str
+    made_ns: int
+    play: str = ""
+    collection: str = ""
+    version: str = ""
+    ansible_core: str = ""
+    controller: str = ""
+    inventory: tuple[str, ...] = ()
+    started_ns: int | None = None
+
+    @property
+    def duration_ns(self) -> int | None:
+        return None if self.started_ns is None else max(0, self.made_ns - self.started_ns)
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Why a guest or a hypervisor was not worked on. ``hint`` may be empty."""
+    """The reason why a guest or a hypervisor failed or was skipped. ``hint`` may be empty."""
 
     code: str
     message: str
@@ -57,12 +81,12 @@ class Problem:
 
 @dataclass(frozen=True)
 class Offset:
-    """Guest clock minus host clock, and how far the true value may be from that."""
+    """Guest clock minus host clock, and the largest possible error of that."""
 
     ns: int
     uncertainty_ns: int | None
 
-    # The table and two tooltips show them.
+    # Cached: the table and two tooltips show them.
     @cached_property
     def signed(self) -> str:
         return signed(self.ns)
@@ -71,15 +95,37 @@ class Offset:
     def uncertain(self) -> str:
         return f"±{UNKNOWN if self.uncertainty_ns is None else duration(self.uncertainty_ns)}"
 
+    @property
+    def direction(self) -> str:
+        """Return such as ``20.9 s behind``."""
+        return f"{duration(abs(self.ns))} {'behind' if self.ns < 0 else 'ahead'}"
+
+
+@dataclass(frozen=True)
+class HostClock:
+    """The state of the clock that guests are compared with, by the hypervisor's kernel. ``source`` may be empty."""
+
+    synchronized: bool | None
+    max_error_ns: int | None
+    source: str
+
 
 @dataclass(frozen=True)
 class ReportedGuest:
     """The result of one guest. A figure is None where it was not measured.
 
+    ``target``: the domain or the path that the guest was addressed by, unchanged; empty if that was not a text.
+    ``name``: the VM's name where it is known, else a short form of ``target``.
+    ``address``: the short form of ``target`` beside a VM's name, else empty.
+    ``vm_name_from``: ``node``, ``agent`` or empty. A name from the agent is the guest's own claim, so it is never shown
+    without ``address``.
     ``within``: whether the clock is within tolerance; None where that was not measured, or not proven.
     """
 
+    target: str
     name: str
+    address: str
+    vm_name_from: str
     host: str
     uuid: str
     status: str
@@ -91,6 +137,20 @@ class ReportedGuest:
     round_trip_ns: int | None
     duration_ns: int | None
     problem: Problem | None
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """The name in a sentence, such as ``web1 (100)``."""
+        return f"{self.name} ({self.address})" if self.address else self.name
+
+    @property
+    def details(self) -> str:
+        """The lines of the name's tooltip: what its cell does not show."""
+        lines = [] if self.target == self.name else [printable_name(self.target, _PATH)]
+        if self.vm_name_from == "agent":
+            lines.append("The guest's agent reports this name.")
+        return "\n".join(lines if self.uuid == UNKNOWN else [*lines, self.uuid])
 
     @property
     def measured(self) -> bool:
@@ -98,18 +158,18 @@ class ReportedGuest:
 
     @property
     def is_slewing(self) -> bool:
-        """Return whether the clock glides, and will be within tolerance at the end of that."""
+        """Return whether the clock is being slewed, and will be within tolerance at the end of that."""
         return self.status == "slewing"
 
     @property
     def unproven(self) -> bool:
-        """Return whether the clock was measured, and may be right or wrong all the same."""
+        """Return whether the clock was measured, but not precisely enough to prove that it is within tolerance."""
         return self.measured and self.within is None
 
     @property
-    def is_off(self) -> bool:
-        """Return whether the clock is wrong, and stays so."""
-        return self.within is False and not self.is_slewing
+    def is_beyond(self) -> bool:
+        """Return whether the clock is beyond tolerance and stays so. In check mode, a run would correct some."""
+        return self.within is False and self.status not in ("slewing", "would_correct")
 
     @property
     def method_and_attempts(self) -> str:
@@ -118,10 +178,15 @@ class ReportedGuest:
 
     @property
     def at_the_end(self) -> Offset | None:
-        """Where the clock stood when the run was over; None: nobody knows."""
+        """The offset at the end of the run; None: unknown."""
         if self.after is not None:
             return self.after
-        return self.before if self.status in ("skipped", "unchanged", "slewing") else None
+        return self.before if self.status in ("skipped", "unchanged", "slewing", "would_correct") else None
+
+    @property
+    def last(self) -> Offset | None:
+        """The last offset that was measured."""
+        return self.before if self.after is None else self.after
 
 
 Measured = Tuple[ReportedGuest, Offset]
@@ -129,26 +194,31 @@ Measured = Tuple[ReportedGuest, Offset]
 
 @dataclass(frozen=True)
 class Hypervisor:
-    """One hypervisor, and ``problem`` if it could not be worked on as a whole."""
+    """One hypervisor, and ``problem`` if it failed as a whole. ``clock`` None: unknown."""
 
     host: str
     guests: tuple[ReportedGuest, ...]
     problem: Problem | None
+    clock: HostClock | None = None
+
+    @property
+    def is_unsynchronized(self) -> bool:
+        return self.clock is not None and self.clock.synchronized is False
 
 
 @dataclass(frozen=True)
 class Tally:
-    """The number of guests by status, and whose clocks were off the most."""
+    """The number of guests by status, and the guests with the largest offsets before the run and at its end."""
 
     total: int
     by_status: Mapping[str, int]
     largest_before: Measured | None
-    largest_after: Measured | None
+    largest_left: Measured | None
 
 
 @dataclass(frozen=True)
 class Fleet:
-    """All that a report is made of."""
+    """The results that a report shows."""
 
     hypervisors: Sequence[Hypervisor]
     guests: Sequence[ReportedGuest]
@@ -161,13 +231,35 @@ class Fleet:
         return cls(hypervisors, guests, tally(guests), settings)
 
     @property
+    def size(self) -> int:
+        """The number of hypervisors."""
+        return sum(hypervisor.host != NOWHERE for hypervisor in self.hypervisors)
+
+    @property
     def lost(self) -> int:
-        """The number of hypervisors that could not be worked on."""
-        return sum(hypervisor.problem is not None for hypervisor in self.hypervisors)
+        """The number of hypervisors that failed."""
+        return sum(hypervisor.problem is not None and hypervisor.host != NOWHERE for hypervisor in self.hypervisors)
 
     @property
     def unmeasured(self) -> int:
         return sum(not guest.measured for guest in self.guests)
+
+
+def label(status: str) -> str:
+    """Return the words for a status."""
+    return status.replace("_", " ")
+
+
+def beyond_sentence(guests: Iterable[ReportedGuest]) -> str:
+    """Return how many guests were left beyond tolerance, and which is the worst; empty if none."""
+    beyond = [(guest, guest.last) for guest in guests if guest.is_beyond]
+    if not beyond:
+        return ""
+    found = _largest(beyond)
+    worst = f"{found[0].label}, {found[1].direction}" if found else beyond[0][0].label
+    if len(beyond) == 1:
+        return f"1 guest is beyond tolerance: {worst}."
+    return f"{len(beyond):,} guests are beyond tolerance, the worst: {worst}."
 
 
 def unproven_sentence(guests: Iterable[ReportedGuest]) -> str:
@@ -176,9 +268,22 @@ def unproven_sentence(guests: Iterable[ReportedGuest]) -> str:
     return f"{counted(unproven, 'clock')} {'is' if unproven == 1 else 'are'} not proven right." if unproven else ""
 
 
+def unsynchronized_sentence(hypervisors: Iterable[Hypervisor]) -> str:
+    """Return which hypervisors have clocks that are not synchronized; empty if none."""
+    hosts = [hypervisor.host for hypervisor in hypervisors if hypervisor.is_unsynchronized]
+    if not hosts:
+        return ""
+    if len(hosts) == 1:
+        return f"The clock of hypervisor {hosts[0]} is not synchronized."
+    named = ", ".join(hosts[:_NAMED_HOSTS]) + (", …" if len(hosts) > _NAMED_HOSTS else "")
+    return f"The clocks of {len(hosts):,} hypervisors are not synchronized ({named})."
+
+
 def shown(statuses: Sequence[str], total: Tally) -> tuple[str, ...]:
-    """Return those of the statuses that have a place in the report on these guests."""
-    return tuple(status for status in statuses if status not in _RARE or total.by_status[status])
+    """Return the statuses that the report shows for these guests."""
+    # In check mode, no guest is corrected, but some would be.
+    hidden = "corrected" if total.by_status["would_correct"] and not total.by_status["corrected"] else ""
+    return tuple(status for status in statuses if status != hidden and (status not in _RARE or total.by_status[status]))
 
 
 def tally(guests: Sequence[ReportedGuest]) -> Tally:
@@ -186,7 +291,7 @@ def tally(guests: Sequence[ReportedGuest]) -> Tally:
         total=len(guests),
         by_status=Counter(guest.status for guest in guests),
         largest_before=_largest((guest, guest.before) for guest in guests),
-        largest_after=_largest((guest, guest.after) for guest in guests),
+        largest_left=_largest((guest, guest.at_the_end) for guest in guests),
     )
 
 
@@ -200,11 +305,11 @@ def all_guests(fleet: Iterable[Hypervisor]) -> list[ReportedGuest]:
 
 
 def worst_first(guests: Iterable[ReportedGuest]) -> list[ReportedGuest]:
-    """In the order in which they need a look: by status, then by how far off they were found, then by name."""
+    """Return the guests by urgency: those beyond tolerance, then by status, by offset before, and by name."""
 
-    def urgency(guest: ReportedGuest) -> tuple[int, int, str, str]:
-        off_by = -1 if guest.before is None else abs(guest.before.ns)
-        return WORST_FIRST.index(guest.status), -off_by, guest.host, guest.name
+    def urgency(guest: ReportedGuest) -> tuple[bool, int, int, str, str]:
+        size_ns = -1 if guest.before is None else abs(guest.before.ns)
+        return not guest.is_beyond, WORST_FIRST.index(guest.status), -size_ns, guest.host, guest.name
 
     return sorted(guests, key=urgency)
 
@@ -213,44 +318,64 @@ def worst_first(guests: Iterable[ReportedGuest]) -> list[ReportedGuest]:
 
 
 def read_fleet(hypervisors: object, statuses: Sequence[str] = STATUSES) -> tuple[Hypervisor, ...]:
-    """The results of a run. What has a wrong type becomes unknown; a result that is none counts as failed.
+    """Return the results of a run. A value of a wrong type is unknown; a result that cannot be read counts as failed.
 
-    :raises TypeError: it is no list at all
+    :raises TypeError: it is not a list
     """
     if not isinstance(hypervisors, (list, tuple)):
-        raise TypeError(f"the results of a fleet are a list with one dict per hypervisor, not {_kind(hypervisors)}")
+        raise TypeError(f"the results must be a list with a dict for each hypervisor, not {_kind(hypervisors)}")
     return tuple(_read_hypervisor(item, statuses) for item in hypervisors)
 
 
 def _read_hypervisor(item: object, statuses: Sequence[str]) -> Hypervisor:
     if not isinstance(item, Mapping):
         return Hypervisor(UNKNOWN, (), Problem(_UNREADABLE, f"its results are {_kind(item)}, not a dict"))
-    host = printable(item.get("host"), _NAME)
+    host = printable_name(item.get("host"), _NAME)
     guests = item.get("guests")
     problem = _read_problem(item.get("error"))
     if not isinstance(guests, (list, tuple)):
         if guests is not None and problem is None:
             problem = Problem(_UNREADABLE, f"its guests are {_kind(guests)}, not a list")
         guests = ()
-    return Hypervisor(host, tuple(_read_guest(entry, host, statuses) for entry in guests), problem)
+    known = [entry if isinstance(entry, Mapping) else {} for entry in guests]
+    targets = [_text(entry.get("name")) for entry in known]
+    read = (_read_guest(*each, host, statuses) for each in zip(known, targets, short_names(targets)))
+    return Hypervisor(host, tuple(read), problem, _read_host_clock(item.get("host_clock")))
 
 
-def _read_guest(entry: object, host: str, statuses: Sequence[str]) -> ReportedGuest:
-    known: Mapping[Any, Any] = entry if isinstance(entry, Mapping) else {}
+def _read_host_clock(item: object) -> HostClock | None:
+    if not isinstance(item, Mapping):
+        return None
+    synchronized, source = item.get("synchronized"), item.get("source")
+    clock = HostClock(
+        synchronized if isinstance(synchronized, bool) else None,
+        _integer(item.get("max_error_ns"), 0, _LARGEST_NS),
+        printable(source, _CODE) if isinstance(source, str) and source else "",
+    )
+    return None if clock == HostClock(None, None, "") else clock
+
+
+def _read_guest(
+    known: Mapping[Any, Any], target: str, short_name: str, host: str, statuses: Sequence[str]
+) -> ReportedGuest:
+    vm_name = _text(known.get("vm_name"))
     status = known.get("status")
     problem = _read_problem(known.get("reason" if status == "skipped" else "error"))
     if not isinstance(status, str) or status not in statuses:
         # It may be anything, so it must not look as if all were well.
         status = "failed"
-        problem = problem or Problem(_UNREADABLE, "its result has no status that is known")
+        problem = problem or Problem(_UNREADABLE, "its result has no known status")
     elif problem is None and status in ("failed", "skipped"):
         problem = Problem(UNKNOWN, UNKNOWN)
     within = known.get("within_tolerance")
     method = known.get("method")
     return ReportedGuest(
-        name=printable(known.get("name"), _NAME),
+        target=target,
+        name=printable_name(vm_name or short_name, _NAME),
+        address=printable_name(short_name, _NAME) if vm_name and vm_name != short_name else "",
+        vm_name_from="" if not vm_name else "node" if known.get("vm_name_from") == "node" else "agent",
         host=host,
-        uuid=printable(known.get("uuid"), _NAME),
+        uuid=printable_name(known.get("uuid"), _NAME),
         status=status,
         within=within if isinstance(within, bool) else None,
         method=printable(method, _CODE),
@@ -260,7 +385,19 @@ def _read_guest(entry: object, host: str, statuses: Sequence[str]) -> ReportedGu
         round_trip_ns=_integer(known.get("round_trip_ns"), 0, _LARGEST_NS),
         duration_ns=_integer(known.get("duration_ns"), 0, _LARGEST_NS),
         problem=problem,
+        warnings=_read_warnings(known.get("warnings")),
     )
+
+
+def _read_warnings(items: object) -> tuple[str, ...]:
+    if not isinstance(items, (list, tuple)):
+        return ()
+    return tuple(printable(item, _SENTENCE) for item in items[:_WARNINGS])
+
+
+def _text(value: object) -> str:
+    # Ansible has types of its own below str; the unbound method returns a plain one, whatever they override.
+    return str.__str__(value) if isinstance(value, str) else ""
 
 
 def _read_offset(entry: Mapping[Any, Any], when: str) -> Offset | None:
@@ -282,7 +419,7 @@ def _read_problem(item: object) -> Problem | None:
 
 
 def _integer(value: object, lowest: int, highest: int) -> int | None:
-    # True is an integer in Python, but no figure.
+    # True is an integer in Python, but not a figure.
     if isinstance(value, int) and not isinstance(value, bool) and lowest <= value <= highest:
         return int(value)
     return None

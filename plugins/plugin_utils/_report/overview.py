@@ -2,21 +2,34 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The report in short: the verdict in a sentence, the figures in tiles, and the failures and skipped guests by code."""
+"""The report in short: the verdict, figures in tiles, failed and skipped guests by error code, and warnings."""
 
 from __future__ import annotations
 
 from typing import NamedTuple, Sequence
 
 from .format import UNKNOWN, counted
-from .model import STATUSES, Fleet, Measured, Problem, shown, unproven_sentence
+from .links import troubleshooting
+from .model import (
+    NOWHERE,
+    STATUSES,
+    Fleet,
+    Measured,
+    Problem,
+    ReportedGuest,
+    beyond_sentence,
+    label,
+    shown,
+    unproven_sentence,
+    unsynchronized_sentence,
+)
 
-# How many cases of one group are shown before the rest is folded away.
+# Cases of one group that are shown; the others are folded.
 _UNFOLDED = 12
 
 
 class Sentence(NamedTuple):
-    """``href``: what explains it; empty: nothing does."""
+    """``href``: the section that has the details, or empty."""
 
     text: str
     href: str = ""
@@ -30,25 +43,35 @@ class Verdict(NamedTuple):
 
 
 class Tile(NamedTuple):
-    """A figure, and below it what it is of. ``kind`` is for the page's style."""
+    """A figure with its name and notes. ``kind`` is for the page's style; ``is_named``: the notes are names."""
 
     name: str
     figure: str
-    note: str
+    notes: Sequence[str]
     kind: str = ""
+    is_named: bool = False
 
 
 class Case(NamedTuple):
-    """One problem, and whose: the guest's and its hypervisor's name, or the hypervisor's alone."""
+    """One problem of a guest on a hypervisor, or of a hypervisor. ``guest`` None: the hypervisor's."""
 
-    names: tuple[str, ...]
+    guest: ReportedGuest | None
+    host: str
     problem: Problem
+
+    @property
+    def order(self) -> tuple[str, str]:
+        return self.host, self.guest.name if self.guest else ""
 
 
 class Group(NamedTuple):
-    """The cases of one code, and how many they are. ``hint`` is None where they have several."""
+    """The cases of one code, and their number. ``hint`` is None if they have several; ``href`` explains the code.
+
+    The cases of a warning have no code, and share their ``hint``.
+    """
 
     code: str
+    href: str
     size: str
     hint: str | None
     cases: Sequence[Case]
@@ -56,6 +79,8 @@ class Group(NamedTuple):
 
 
 class Section(NamedTuple):
+    """A list of problems with its title. ``status`` is for the page's style."""
+
     title: str
     anchor: str
     status: str
@@ -63,71 +88,74 @@ class Section(NamedTuple):
 
 
 def verdict(fleet: Fleet) -> Verdict:
-    """Return the sentence of the first of these that holds, or all that are bad:
+    """Return every sentence that holds, the most urgent first, in the tone of the first:
 
-    ====  ====================================================================
+    ====  ======================================================================
     tone  when
-    ====  ====================================================================
-    bad   a hypervisor could not be worked on, or a guest failed
-    idle  there was no guest
-    fair  guests were skipped; or would be corrected; or may not be within
-          tolerance; or are being slewed into it
-    good  else
-    ====  ====================================================================
+    ====  ======================================================================
+    bad   a guest was left beyond tolerance, or a hypervisor or a guest failed
+    idle  there were no guests
+    fair  guests were skipped, would be corrected, may not be within tolerance,
+          or are being slewed; or the clock of a hypervisor is not synchronized
+    good  otherwise
+    ====  ======================================================================
     """
-    total, counts = fleet.tally.total, fleet.tally.by_status
-    bad = _bad(fleet)
+    total = fleet.tally.total
+    bad, fair = _bad(fleet), _fair(fleet)
     if bad:
-        return Verdict("bad", bad)
+        return Verdict("bad", [*bad, *fair])
     if not total:
-        return Verdict("idle", [Sentence("There was no guest to work on.")])
-    skipped, slewing = counts["skipped"], counts["slewing"]
-    if skipped:
-        return _fair(f"No guest failed, but {_those(skipped, total, 'was', 'were')} skipped.", "#skipped")
-    if fleet.settings.check_mode and counts["corrected"]:
-        return _fair(f"{_of(counts['corrected'], total)} would be corrected.")
-    beyond = sum(guest.within is not True and not guest.is_slewing for guest in fleet.guests)
-    if beyond:
-        return _fair(f"No guest failed, but {_those(beyond, total)} not known to be within tolerance.")
-    if slewing:
-        return _fair(f"No guest failed, and {_those(slewing, total)} being slewed into tolerance.")
+        return Verdict("idle", [Sentence("There were no guests."), *fair])
+    if fair:
+        return Verdict("fair", [Sentence("No guest failed."), *fair])
     everyone = "The guest is" if total == 1 else f"All {total:,} guests are"
     return Verdict("good", [Sentence(f"{everyone} within tolerance.")])
 
 
-def _fair(text: str, href: str = "") -> Verdict:
-    return Verdict("fair", [Sentence(text, href)])
-
-
 def _bad(fleet: Fleet) -> list[Sentence]:
-    failed, unproven = fleet.tally.by_status["failed"], unproven_sentence(fleet.guests)
-    sentences = []
-    if fleet.lost:
-        whole = counted(len(fleet.hypervisors), "hypervisor")
-        sentences.append(Sentence(f"{fleet.lost:,} of {whole} could not be worked on.", "#hypervisors-failed"))
-    if failed:
-        sentences.append(Sentence(f"{_of(failed, fleet.tally.total)} failed.", "#failed"))
-    if unproven:
-        sentences.append(Sentence(unproven, "#guests"))
-    return sentences
+    failed = fleet.tally.by_status["failed"]
+    lost = f"{fleet.lost:,} of {counted(fleet.size, 'hypervisor')} failed."
+    is_nothing = any(each.host == NOWHERE and each.problem is not None for each in fleet.hypervisors)
+    sentences = (
+        Sentence(beyond_sentence(fleet.guests), "#guests"),
+        Sentence(lost if fleet.lost else "", "#hypervisors-failed"),
+        Sentence("No guests were found." if is_nothing else ""),
+        Sentence(f"{_of(failed, fleet)} failed." if failed else "", "#failed"),
+        Sentence(unproven_sentence(fleet.guests), "#guests"),
+    )
+    return [sentence for sentence in sentences if sentence.text]
 
 
-def _of(part: int, whole: int) -> str:
-    return f"{part:,} of {counted(whole, 'guest')}"
+def _fair(fleet: Fleet) -> list[Sentence]:
+    counts = fleet.tally.by_status
+    skipped, pending, slewing = counts["skipped"], counts["would_correct"], counts["slewing"]
+    unknown = sum(guest.within is None and guest.status in ("corrected", "unchanged") for guest in fleet.guests)
+    sentences = (
+        Sentence(f"{_those(skipped, fleet, 'was', 'were')} skipped." if skipped else "", "#skipped"),
+        Sentence(f"{_of(pending, fleet)} would be corrected." if pending else ""),
+        Sentence(f"{_those(unknown, fleet)} not known to be within tolerance." if unknown else ""),
+        Sentence(f"{_those(slewing, fleet)} being slewed into tolerance." if slewing else ""),
+        Sentence(unsynchronized_sentence(fleet.hypervisors), "#hypervisors"),
+    )
+    return [sentence for sentence in sentences if sentence.text]
 
 
-def _those(part: int, whole: int, one: str = "is", many: str = "are") -> str:
-    return f"{_of(part, whole)} {one if part == 1 else many}"
+def _of(part: int, fleet: Fleet) -> str:
+    return f"{part:,} of {counted(fleet.tally.total, 'guest')}"
+
+
+def _those(part: int, fleet: Fleet, one: str = "is", many: str = "are") -> str:
+    return f"{_of(part, fleet)} {one if part == 1 else many}"
 
 
 def tiles(fleet: Fleet) -> list[Tile]:
-    total, whole = fleet.tally, len(fleet.hypervisors)
+    total = fleet.tally
     return [
-        Tile("Guests", f"{total.total:,}", _but(fleet.unmeasured, total.total, "measured")),
+        Tile("Guests", f"{total.total:,}", [_but(fleet.unmeasured, total.total, "measured")]),
         *(_status(status, fleet) for status in shown(STATUSES, total)),
         _largest("Largest before", total.largest_before),
-        _largest("Largest after", total.largest_after),
-        Tile("Hypervisors", f"{whole:,}", _but(fleet.lost, whole, "worked on")),
+        _largest("Largest left", total.largest_left),
+        Tile("Hypervisors", f"{fleet.size:,}", [_lost(fleet.lost, fleet.size)]),
     ]
 
 
@@ -137,21 +165,27 @@ def _but(missing: int, whole: int, done: str) -> str:
     return f"all {done}" if whole else "none"
 
 
+def _lost(lost: int, whole: int) -> str:
+    if lost:
+        return f"{lost:,} failed"
+    return "none failed" if whole else "none"
+
+
 def _status(status: str, fleet: Fleet) -> Tile:
     number = fleet.tally.by_status[status]
     kind = status if number else f"{status} nil"
-    return Tile(fleet.settings.label(status).capitalize(), f"{number:,}", share(number, fleet.tally.total), kind)
+    return Tile(label(status).capitalize(), f"{number:,}", [share(number, fleet.tally.total)], kind)
 
 
 def _largest(name: str, largest: Measured | None) -> Tile:
     if largest is None:
-        return Tile(name, UNKNOWN, "not measured", "nil long")
+        return Tile(name, UNKNOWN, ["not measured"], "nil long")
     guest, offset = largest
-    return Tile(name, offset.signed, f"{guest.name} on {guest.host}", "long")
+    return Tile(name, offset.signed, [guest.label, guest.host], "long", True)
 
 
 def share(part: int, whole: int) -> str:
-    """Return it in percent; never all of a fleet from which one is missing, and never nothing of what is there."""
+    """Return the part in percent: "all" only for the whole, and "none" only for nothing."""
     if not part:
         return "none"
     if part == whole:
@@ -159,39 +193,69 @@ def share(part: int, whole: int) -> str:
     return f"{min(99.9, max(0.1, 100 * part / whole)):.3g} %"
 
 
-def problems(fleet: Fleet) -> list[Section]:
-    """Return the sections that have cases."""
-    lost = [Case((item.host,), item.problem) for item in fleet.hypervisors if item.problem is not None]
-    failed, skipped = (_cases(fleet, status) for status in ("failed", "skipped"))
-    sections = [
-        Section("Hypervisors that could not be worked on", "hypervisors-failed", "failed", _groups(lost, "hypervisor")),
-        Section("Failed guests", "failed", "failed", _groups(failed, "guest")),
-        Section("Skipped guests", "skipped", "skipped", _groups(skipped, "guest")),
-    ]
+def failures(fleet: Fleet) -> list[Section]:
+    """Return the sections on what failed that have cases."""
+    lost = [Case(None, item.host, item.problem) for item in fleet.hypervisors if item.problem is not None]
+    return _sections(
+        Section("Failed hypervisors", "hypervisors-failed", "failed", _groups(lost, "hypervisor")),
+        Section("Failed guests", "failed", "failed", _groups(_cases(fleet, "failed"), "guest")),
+    )
+
+
+def remarks(fleet: Fleet) -> list[Section]:
+    """Return the sections on skipped guests and on warnings that have cases."""
+    return _sections(
+        Section("Skipped guests", "skipped", "skipped", _groups(_cases(fleet, "skipped"), "guest")),
+        Section("Warnings", "warnings", "skipped", _warnings(fleet.guests)),
+    )
+
+
+def _sections(*sections: Section) -> list[Section]:
     return [section for section in sections if section.groups]
 
 
 def _cases(fleet: Fleet, status: str) -> list[Case]:
     return [
-        Case((guest.name, guest.host), guest.problem)
+        Case(guest, guest.host, guest.problem)
         for guest in fleet.guests
         if guest.status == status and guest.problem is not None
     ]
 
 
-def _groups(cases: Sequence[Case], what: str) -> list[Group]:
+def _groups(cases: Sequence[Case], noun: str) -> list[Group]:
     by_code: dict[str, list[Case]] = {}
     for case in cases:
         by_code.setdefault(case.problem.code, []).append(case)
-    # The most frequent first.
-    ordered = sorted(by_code.items(), key=lambda item: (-len(item[1]), item[0]))
-    return [_group(code, members, what) for code, members in ordered]
+    return [_group(code, members, noun) for code, members in _largest_first(by_code)]
 
 
-def _group(code: str, cases: Sequence[Case], what: str) -> Group:
+def _group(code: str, cases: Sequence[Case], noun: str) -> Group:
     hints = {case.problem.hint for case in cases}
-    ordered = sorted(cases, key=lambda case: case.names[::-1])
-    # One more line takes no more room than saying that there is one more.
-    cut = len(ordered) if len(ordered) <= _UNFOLDED + 1 else _UNFOLDED
     hint = hints.pop() if len(hints) == 1 else None
-    return Group(code, counted(len(cases), what), hint, ordered[:cut], ordered[cut:])
+    return Group(code, troubleshooting(code), counted(len(cases), noun), hint, *_folded(cases))
+
+
+def _warnings(guests: Sequence[ReportedGuest]) -> list[Group]:
+    """Return a group for each text that several guests share, and one for all others."""
+    by_text: dict[str, list[Case]] = {}
+    for guest in guests:
+        for text in guest.warnings:
+            by_text.setdefault(text, []).append(Case(guest, guest.host, Problem("", "")))
+    shared = {text: cases for text, cases in by_text.items() if len(cases) > 1}
+    groups = [
+        Group("", "", counted(len(cases), "guest"), text, *_folded(cases)) for text, cases in _largest_first(shared)
+    ]
+    single = [case._replace(problem=Problem("", text)) for text, (case, *others) in by_text.items() if not others]
+    return [*groups, Group("", "", counted(len(single), "warning"), None, *_folded(single))] if single else groups
+
+
+def _largest_first(groups: dict[str, list[Case]]) -> list[tuple[str, list[Case]]]:
+    return sorted(groups.items(), key=lambda item: (-len(item[1]), item[0]))
+
+
+def _folded(cases: Sequence[Case]) -> tuple[Sequence[Case], Sequence[Case]]:
+    """Return the cases that are shown, and those that are folded."""
+    ordered = sorted(cases, key=lambda case: case.order)
+    # One more row takes no more room than a line that says that there is one more.
+    cut = len(ordered) if len(ordered) <= _UNFOLDED + 1 else _UNFOLDED
+    return ordered[:cut], ordered[cut:]

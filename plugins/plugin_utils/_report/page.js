@@ -1,13 +1,14 @@
 /* Copyright (c) 2026, the qemu.guest_agent maintainers
  * SPDX-License-Identifier: GPL-3.0-or-later
  *
- * How the tables are sorted and filtered; all else works without. As in page.css, no brace may follow another directly.
+ * Sorts and filters the tables, and copies commands; all else works without it. As in page.css, no brace may follow
+ * another one directly.
  */
 "use strict";
 const collator = new Intl.Collator("en", { numeric: true });
 const unknown = "\u2013";
 
-// What a cell is sorted by; null: it has nothing, and stands last in both directions.
+// Returns the key that a cell is sorted by. null: it has none, and is last in both directions.
 function keyOf(cell, numeric) {
   if (numeric) return "n" in cell.dataset ? BigInt(cell.dataset.n) : null;
   return cell.textContent === unknown ? null : cell.textContent;
@@ -75,5 +76,30 @@ function makeFilter(table, field) {
   field.hidden = false;
 }
 
+// A page that is opened from a file has no navigator.clipboard in some browsers, and may be refused in others.
+async function copy(code) {
+  try {
+    await navigator.clipboard.writeText(code.textContent);
+    return true;
+  } catch {
+    const selection = getSelection();
+    selection.selectAllChildren(code);
+    return document.execCommand("copy");
+  }
+}
+
+function makeCopyable(rerun) {
+  const button = document.createElement("button");
+  const label = "Copy the command";
+  button.type = "button";
+  button.textContent = label;
+  button.addEventListener("click", async () => {
+    button.textContent = await copy(rerun.querySelector("code")) ? "Copied" : "Not copied: select the command";
+    setTimeout(() => { button.textContent = label; }, 2000);
+  });
+  rerun.querySelector("p").append(button);
+}
+
+for (const rerun of document.querySelectorAll(".rerun")) makeCopyable(rerun);
 for (const table of document.querySelectorAll("table.sortable")) makeSortable(table);
 for (const field of document.querySelectorAll(".find")) makeFilter(field.parentElement.querySelector("table"), field);

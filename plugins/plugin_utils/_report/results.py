@@ -2,9 +2,9 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""From what the tasks of a run registered to results, in the form that reports are made of.
+"""The results of a run, collected from the results that its tasks registered.
 
-First the guests are listed, which asks none of them; then they are worked on in batches. Either can fail as a whole.
+One task lists the guests without contacting them; another one works through them in batches. Each can fail as a whole.
 """
 
 from __future__ import annotations
@@ -12,11 +12,10 @@ from __future__ import annotations
 from typing import Any, Dict, Iterable, Mapping, Sequence
 
 from ...module_utils._untrusted import visible
-
-NOWHERE = "(nowhere)"
+from .model import NOWHERE
 
 _LONGEST_MESSAGE = 1000
-_OF_ANSIBLE = "Task failed: "  # ansible-core 2.19 puts it before what a task says
+_PREFIX = "Task failed: "  # ansible-core 2.19 begins a task's message with it
 
 Entry = Mapping[str, Any]
 Result = Dict[str, Any]
@@ -25,56 +24,71 @@ Result = Dict[str, Any]
 def collected(host: str, listed: Entry, batches: Sequence[Entry]) -> Result:
     """Return the result of one hypervisor. ``batches`` are the results of a loop with the variable ``qga_batch``.
 
-    :raises TypeError: these are no registered results
+    :raises TypeError: these are not registered results
     """
     results = [_result(each) for each in (listed, *_items(batches))]
     errors = [_error(each) for each in results if "guests" not in each]
     set_aside = [guest for guest in _guests(listed) if guest.get("status") != "gathered"]
-    # They were named themselves, and are on another hypervisor or on none.
+    # They were named, and are on another hypervisor or on none.
     not_here = [guest.get("name") for guest in set_aside if _is_elsewhere(guest)]
     here = [guest for guest in set_aside if not _is_elsewhere(guest)]
     worked_on = [guest for batch in results[1:] for guest in _guests(batch)]
     lost = [guest for batch in results[1:] if "guests" not in batch for guest in _lost(batch)]
-    return _made(host, [*here, *worked_on, *lost], errors[0] if errors else None, not_here)
+    return _made(host, [*here, *worked_on, *lost], errors[0] if errors else None, not_here, _host_clock(results[1:]))
 
 
 def completed(results: Sequence[Entry], hosts: Iterable[str]) -> list[Entry]:
-    """Return the results with those of hypervisors that have none, and of guests that are on no hypervisor.
+    """Return the results, and add those of hypervisors that have none and of guests that are on no hypervisor.
 
     :raises TypeError: these are not results
     """
     results = [_mapping(each) for each in _items(results)]
     without = sorted(set(hosts) - {each.get("host") for each in results})
-    stopped = [_made(host, [], _problem("stopped", "a task failed on the way, and said why"), []) for host in without]
+    stopped = [_made(host, [], _problem("stopped", "an earlier task failed; see its message"), []) for host in without]
     return [*results, *stopped, *_nowhere(results)]
 
 
 def _nowhere(results: Sequence[Entry]) -> list[Result]:
     missing = {name for each in results for name in _items(each.get("not_here"))}
     if missing:
-        # To name a guest, one need not know where it is. But if it is nowhere, that is a failure.
+        # A guest may be named without its hypervisor. A guest that is on none has failed.
         for each in results:
             for guest in _guests(each):
                 missing -= {guest.get("name"), guest.get("uuid")}
     if missing:
-        why = _problem("not_found", "no hypervisor that answered has it")
+        why = _problem("not_found", "not found on any hypervisor that answered")
         guests: list[Entry] = [{"name": name, "status": "failed", "error": why} for name in sorted(missing, key=str)]
         return [_made(NOWHERE, guests, None, [])]
-    # Without an error it could list its guests, whether it has any or not.
+    # A hypervisor without an error has listed its guests, even if it has none.
     answered = [each for each in results if each.get("guests") or not each.get("error")]
     if answered and not any(each.get("guests") for each in answered):
-        return [_made(NOWHERE, [], _problem("not_found", "no guest was found at all"), [])]
+        return [_made(NOWHERE, [], _problem("not_found", "no guests found"), [])]
     return []
 
 
-def _made(host: str, guests: list[Entry], error: Result | None, not_here: list[Any]) -> Result:
+def _made(
+    host: str, guests: list[Entry], error: Result | None, not_here: list[Any], host_clock: Entry | None = None
+) -> Result:
     failed, skipped = (sum(guest.get("status") == status for guest in guests) for status in ("failed", "skipped"))
     summary = {"total": len(guests), "failed": failed, "skipped": skipped}
-    return {"host": host, "guests": guests, "error": error, "summary": summary, "not_here": not_here}
+    return {
+        "host": host,
+        "guests": guests,
+        "error": error,
+        "summary": summary,
+        "not_here": not_here,
+        "host_clock": host_clock,
+    }
+
+
+def _host_clock(batches: Sequence[Entry]) -> Entry | None:
+    """Return the state of the hypervisor's clock: not synchronized if it was so at one batch, else the last one."""
+    clocks = [batch["host_clock"] for batch in batches if isinstance(batch.get("host_clock"), Mapping)]
+    return next((clock for clock in clocks if clock.get("synchronized") is False), clocks[-1] if clocks else None)
 
 
 def _lost(batch: Entry) -> list[Entry]:
-    """The guests of a batch that failed as a whole share its error."""
+    """Return the guests of a batch that failed as a whole, with its error."""
     error = _error(batch)
     return [{**_mapping(guest), "status": "failed", "error": error} for guest in _items(batch.get("qga_batch"))]
 
@@ -85,9 +99,9 @@ def _error(result: Entry) -> Result:
         return dict(error)
     message = result.get("msg")
     if not isinstance(message, str):
-        message = "the task gave no result"
-    if message.startswith(_OF_ANSIBLE):
-        message = message[len(_OF_ANSIBLE) :]
+        message = "the task returned no result"
+    if message.startswith(_PREFIX):
+        message = message[len(_PREFIX) :]
     return _problem("unreachable" if result.get("unreachable") else "module_failed", visible(message, _LONGEST_MESSAGE))
 
 
@@ -107,7 +121,7 @@ def _items(value: Any) -> Sequence[Any]:
     if value is None:
         return ()
     if not isinstance(value, (list, tuple)):
-        raise TypeError(f"these are registered results only if they are a list, not of type {type(value).__name__}")
+        raise TypeError(f"registered results must be a list, not of type {type(value).__name__}")
     return value
 
 
@@ -117,5 +131,5 @@ def _mapping(value: Any) -> Entry:
 
 def _result(value: Any) -> Entry:
     if not isinstance(value, Mapping):
-        raise TypeError(f"what a task registered is a dict, not of type {type(value).__name__}")
+        raise TypeError(f"a registered result must be a dict, not of type {type(value).__name__}")
     return value

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The report as lines for a terminal, with nothing in them that a terminal would obey."""
+"""The report as lines for a terminal, without control sequences."""
 
 from __future__ import annotations
 
@@ -16,10 +16,13 @@ from .model import (
     Hypervisor,
     ReportedGuest,
     all_guests,
+    beyond_sentence,
+    label,
     read_fleet,
     shown,
     tally,
     unproven_sentence,
+    unsynchronized_sentence,
 )
 
 _FAILURES = 20
@@ -27,16 +30,16 @@ _SENTENCE = 160
 
 
 def summary(hypervisors: object) -> list[str]:
-    """Return a run on clocks in lines: a table of the hypervisors, then what failed.
+    """Return the lines for a run on clocks: a table of the hypervisors, then guests that failed.
 
     :raises TypeError: ``hypervisors`` is not a list
     """
     fleet = read_fleet(hypervisors)
-    return _summary(fleet, shown(STATUSES, tally(all_guests(fleet))), ("largest before", "largest after"))
+    return _summary(fleet, shown(STATUSES, tally(all_guests(fleet))), ("largest before", "largest left"))
 
 
 def facts_summary(hypervisors: object) -> list[str]:
-    """Return the same of a run that gathered facts.
+    """Return the same for a run that gathered facts.
 
     :raises TypeError: ``hypervisors`` is not a list
     """
@@ -47,7 +50,7 @@ def _summary(fleet: Sequence[Hypervisor], statuses: Sequence[str], offsets: Sequ
     def row(name: str, guests: Sequence[ReportedGuest]) -> Sequence[str]:
         total = tally(guests)
         counts = (f"{total.by_status[status]:,}" for status in statuses)
-        largest = (total.largest_before, total.largest_after) if offsets else ()
+        largest = (total.largest_before, total.largest_left) if offsets else ()
         return (
             *(name, f"{total.total:,}", *counts),
             *(UNKNOWN if each is None else each[1].signed.replace(MINUS, "-") for each in largest),
@@ -55,23 +58,26 @@ def _summary(fleet: Sequence[Hypervisor], statuses: Sequence[str], offsets: Sequ
 
     guests = all_guests(fleet)
     rows = [
-        ("hypervisor", "guests", *statuses, *offsets),
+        ("hypervisor", "guests", *map(label, statuses), *offsets),
         *(row(item.host, item.guests) for item in fleet),
         row("total", guests),
     ]
     remarks = ["", *(f"  {_problem_line(item)}" if item.problem else "" for item in fleet), ""]
     widths = [max(map(_width, column)) for column in zip(*rows)]
     head, *lines = (_line(cells, widths) + remark for cells, remark in zip(rows, remarks))
-    return [head, "  ".join("-" * width for width in widths), *lines, *_failures(guests)]
+    sentences = (beyond_sentence(guests), unproven_sentence(guests), unsynchronized_sentence(fleet))
+    return [
+        *(head, "  ".join("-" * width for width in widths), *lines, *_failures(guests)),
+        *(sentence for sentence in sentences if sentence),
+    ]
 
 
 def _failures(guests: Sequence[ReportedGuest]) -> list[str]:
     failed = [guest for guest in guests if guest.status == "failed"]
-    lines = [f"{guest.host}: {guest.name}: {_problem_line(guest)}" for guest in failed[:_FAILURES]]
+    lines = [f"{guest.host}: {guest.label}: {_problem_line(guest)}" for guest in failed[:_FAILURES]]
     if len(failed) > _FAILURES:
         lines.append(f"and {len(failed) - _FAILURES:,} more")
-    unproven = unproven_sentence(guests)
-    return [*lines, unproven] if unproven else lines
+    return lines
 
 
 def _problem_line(one: ReportedGuest | Hypervisor) -> str:
@@ -87,7 +93,7 @@ def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
 
 
 def _width(text: str) -> int:
-    """Return how many columns of a terminal the text takes: some characters take two, and accents none of their own."""
+    """Return the number of terminal columns that the text takes: two for wide characters, none for combining ones."""
     return sum(
         0 if unicodedata.combining(character) else 2 if unicodedata.east_asian_width(character) in "WF" else 1
         for character in text

@@ -2,9 +2,9 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Many guests: a dot for each, in columns of those with nearly the same offset.
+"""The dot plot for many guests: a dot for each, in columns of guests with nearly the same offset.
 
-A dot has a tooltip of its own. With very many it is a few bytes of a path instead, and a column has one tooltip.
+Each dot has a tooltip. With very many guests, a dot is a few bytes of a path, and each column has a tooltip.
 """
 
 from __future__ import annotations
@@ -14,23 +14,23 @@ from dataclasses import dataclass
 from typing import Mapping, NamedTuple, Sequence
 
 from ..format import counted
-from ..model import WORST_FIRST, Measured, Offset, ReportedGuest, Settings
+from ..model import WORST_FIRST, Measured, Offset, ReportedGuest, label
 from .scale import FOOT, HEAD, Axes, Scale, axes
 
 TOOLTIPS_UP_TO = 1200
 
 # Pixels, downwards.
 _GAP = 20  # between the top of a lane and what is above it
-_NAME = 40  # the three lines beside a lane
-_BELOW = 8  # the last lane
+_NAME = 40  # three lines beside a lane
+_BELOW = 8  # below the last lane
 
-# The width of the scale that dots are stacked for, in pixels. Others are near enough.
+# The width of the scale that dots are stacked for, in pixels. Other widths look nearly the same.
 _WIDTH = 880.0
 _DIAMETERS = (7.0, 6.0, 5.0, 4.0, 3.0)
-_FILLED = 0.9  # of the room that a dot has; the rest is between it and the next
+_FILLED = 0.9  # of a dot's share of the width; the rest is the gap
 _NAMED_IN_A_COLUMN = 4
 
-# From the bottom of a column to its top: what needs a look is the last to be covered.
+# From the bottom of a column to its top, so that the most urgent is never covered.
 _STACKING: Mapping[str, int] = {status: number for number, status in enumerate(reversed(WORST_FIRST))}
 
 
@@ -64,7 +64,7 @@ class Stroke(NamedTuple):
 
 
 class Column(NamedTuple):
-    """Where the pointer finds the tooltip of a column, in percent."""
+    """The area of a column that has its tooltip, in percent."""
 
     start: float
     width: float
@@ -95,7 +95,7 @@ class DotPlot:
     lanes: Sequence[Lane]
 
 
-def dot_plot(lanes: Sequence[tuple[str, Sequence[Measured]]], scale: Scale, settings: Settings) -> DotPlot:
+def dot_plot(lanes: Sequence[tuple[str, Sequence[Measured]]], scale: Scale, tolerance_ns: int | None) -> DotPlot:
     most = max(len(guests) for _name, guests in lanes)
     tallest = min(200.0, 70 + 5 * most**0.5)
     foot = float(HEAD)
@@ -104,15 +104,15 @@ def dot_plot(lanes: Sequence[tuple[str, Sequence[Measured]]], scale: Scale, sett
         placed = stack(guests, scale, tallest)
         height = max((item.above for item in placed), default=0.0) + _radius(placed)
         foot += max(_NAME, height) + _GAP
-        drawn.append(_lane(name, placed, foot, height, settings))
+        drawn.append(_lane(name, placed, foot, height))
     whole = foot + _BELOW + FOOT
-    return DotPlot(most, whole, axes(scale, settings.tolerance_ns, whole), drawn)
+    return DotPlot(most, whole, axes(scale, tolerance_ns, whole), drawn)
 
 
 def stack(guests: Sequence[Measured], scale: Scale, tallest: float) -> list[Placed]:
     """Place guests with nearly the same offset above each other.
 
-    The same guests give the same columns, in whatever order they come.
+    The columns do not depend on the order of the guests.
     """
     places = [scale.percent(offset.ns) * _WIDTH / 100 for _guest, offset in guests]
     diameter, highest = _DIAMETERS[0], 0
@@ -120,7 +120,7 @@ def stack(guests: Sequence[Measured], scale: Scale, tallest: float) -> list[Plac
         highest = max(Counter(int(place / diameter) for place in places).values(), default=1)
         if highest * diameter <= tallest:
             break
-    # Where even the smallest do not fit, they overlap: all of a lane in the same measure.
+    # If even the smallest dots do not fit, they overlap, evenly in the whole lane.
     step = min(diameter, tallest / highest)
     columns: dict[int, list[Measured]] = {}
     for place, member in zip(places, guests):
@@ -141,7 +141,7 @@ def _radius(placed: Sequence[Placed]) -> float:
     return min((item.above for item in placed), default=2.0) * _FILLED
 
 
-def _lane(name: str, placed: Sequence[Placed], foot: float, height: float, settings: Settings) -> Lane:
+def _lane(name: str, placed: Sequence[Placed], foot: float, height: float) -> Lane:
     radius = _radius(placed)
     columns: dict[int, list[Placed]] = {}
     for item in placed:
@@ -149,41 +149,40 @@ def _lane(name: str, placed: Sequence[Placed], foot: float, height: float, setti
     tallest = max(map(len, columns.values()), default=0)
     if len(placed) <= TOOLTIPS_UP_TO:
         marks = [
-            Mark(guest.status, percent, foot - above, radius, described(guest, settings))
+            Mark(guest.status, percent, foot - above, radius, described(guest))
             for guest, _offset, _column, percent, above in placed
         ]
         return Lane(name, len(placed), tallest, foot, height, marks=marks)
     half = radius / _FILLED / _WIDTH * 100
-    hovered = [Column(members[0].percent - half, 2 * half, _held(members, settings)) for members in columns.values()]
+    hovered = [Column(members[0].percent - half, 2 * half, _summary(members)) for members in columns.values()]
     return Lane(name, len(placed), tallest, foot, height, strokes=_strokes(placed, height, 2 * radius), columns=hovered)
 
 
 def _strokes(placed: Sequence[Placed], height: float, diameter: float) -> list[Stroke]:
     """Return a path for each status, in tenths of a percent and in pixels below the lane's top."""
-    # Dots that fall on each other to a tenth of a pixel are one dot.
+    # Dots in the same place, to a tenth of a pixel, are drawn once.
     paths: dict[str, dict[str, None]] = {status: {} for status in _STACKING}
     for item in placed:
         paths[item.guest.status][f"M{item.percent * 10:.1f} {height - item.above:.1f}h0"] = None
     return [Stroke(status, "".join(places), diameter) for status, places in paths.items() if places]
 
 
-def _held(members: Sequence[Placed], settings: Settings) -> str:
-    """Return what a column holds: the range, and by name those that need a look first."""
+def _summary(members: Sequence[Placed]) -> str:
+    """Return the tooltip of a column: the range, and the most urgent guests by name."""
     offsets = sorted((item.offset for item in members), key=lambda offset: offset.ns)
     lines = [f"{counted(len(members), 'guest')}, {offsets[0].signed} to {offsets[-1].signed}"]
     named = list(reversed(members))[:_NAMED_IN_A_COLUMN]
     lines += [
-        f"{item.guest.name} on {item.guest.host}: {settings.label(item.guest.status)}, {item.offset.signed}"
-        for item in named
+        f"{item.guest.label} on {item.guest.host}: {label(item.guest.status)}, {item.offset.signed}" for item in named
     ]
     if len(members) > len(named):
         lines.append(f"and {len(members) - len(named):,} more")
     return "\n".join(lines)
 
 
-def described(guest: ReportedGuest, settings: Settings) -> str:
-    """Return a guest and its figures, for a tooltip."""
-    lines = [f"{guest.name} on {guest.host}", settings.label(guest.status)]
+def described(guest: ReportedGuest) -> str:
+    """Return the tooltip of a guest, with its figures."""
+    lines = [f"{guest.label} on {guest.host}", label(guest.status)]
     for when, offset in (("before", guest.before), ("after", guest.after)):
         if offset is not None:
             lines.append(f"{when} {offset.signed} {offset.uncertain}")

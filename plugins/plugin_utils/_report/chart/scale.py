@@ -2,11 +2,11 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A scale for offsets from nanoseconds to years: logarithmic to both sides, behind to the left and ahead to the right;
-and the axes of a chart with that scale: the band of the tolerance, the ticks, and the labels around it.
+"""A scale for offsets from nanoseconds to years, and the axes of a chart: the band of the tolerance, ticks and labels.
 
-It is linear between minus and plus ``floor_ns``, as a logarithm has no zero. All positions are percent of the width, so
-that the chart needs no script to fit any window.
+The scale is logarithmic on both sides of zero, with clocks that are behind on the left and clocks that are ahead on the
+right. It is linear between minus and plus ``floor_ns``, as a logarithm has no zero. All positions are percent of the
+width, so the chart fits any window without a script.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from typing import Iterable, NamedTuple, Sequence
 
 from ..format import MINUS, SECOND_NS, duration
 
-# How wide the linear part is on either side of zero, in decades.
+# The width of the linear part on either side of zero, in decades.
 _LINEAR = 0.6
 # Room for half a label at both ends, in percent.
 _MARGIN = 3.0
-# The tolerance is shown whole, but not if it is so wide that it would leave no room for the offsets.
+# The whole tolerance is shown, up to this many times the largest offset: offsets need room, too.
 _WIDEST_TOLERANCE = 1000
 
 _DAY_NS = 86400 * SECOND_NS
@@ -37,23 +37,23 @@ _TICKS: Sequence[tuple[int, str]] = (
     *((10**power * _DAY_NS, f"{10**power:,} d") for power in range(6)),
 )
 
-# Widths of the scale in pixels that labels are chosen for, the narrowest first. The page's style shows these labels in
-# windows that are wide enough to give the scale this width.
+# Widths of the scale in pixels that labels are chosen for, the narrowest first. The page's style shows the labels of a
+# width in windows in which the scale is at least as wide.
 _WIDTHS = (185, 250, 480, 950)
 _LABEL = 48  # pixels that one label takes
-_OVERHANG = 14  # pixels that it may stand out at an end of the scale
+_OVERHANG = 14  # pixels that it may overhang an end of the scale
 
 
 HEAD = 22  # pixels for the label of the tolerance
-FOOT = 36  # for the labels of the scale, and which side is which
+FOOT = 36  # pixels for the labels of the scale, and of its sides
 
-# Nearer to an end than this, in percent, the label of the tolerance would run out of a narrow chart.
+# Closer to an end than this, in percent, the label of the tolerance would overflow a narrow chart.
 _NEAR = 22
 
 
 @dataclass(frozen=True)
 class Tick:
-    """``level`` 0: there is room for the label on every screen; 1: on all but the smallest; and so on; 4: on none."""
+    """``level`` 0: the label fits on every screen; 1: on all but the smallest; and so on; 4: on none."""
 
     percent: float
     label: str
@@ -70,20 +70,20 @@ class Scale:
 
     @classmethod
     def of(cls, offsets_ns: Iterable[int], tolerance_ns: int | None) -> Scale:
-        """The scale that shows all of these offsets, and where the tolerance ends."""
+        """Return the scale that shows all of these offsets and the ends of the tolerance."""
         offsets = list(offsets_ns)
         sizes = sorted(abs(ns) for ns in offsets if ns)
         floor_ns = _floor(sizes, tolerance_ns)
         tolerance = 0 if tolerance_ns is None else tolerance_ns
         largest = sizes[-1] if sizes else tolerance
-        # Three times: so that the band is seen to end.
+        # Three times, so that both ends of the band are visible.
         least = min(3 * tolerance, largest * _WIDEST_TOLERANCE)
         behind = max([least, *(-ns for ns in offsets)])
         ahead = max([least, *offsets])
         return cls(floor_ns, _decades(behind, floor_ns), _decades(ahead, floor_ns))
 
     def percent(self, ns: float) -> float:
-        """Where that offset is; what is beyond an end is at the end."""
+        """Return the position of an offset. One beyond an end of the scale is at the end."""
         size = abs(ns) / self.floor_ns
         decades = size * _LINEAR if size < 1 else _LINEAR + math.log10(size)
         along = math.copysign(decades, ns) + self.behind + _LINEAR
@@ -91,8 +91,8 @@ class Scale:
         return _MARGIN + min(1.0, max(0.0, along / whole)) * (100 - 2 * _MARGIN)
 
     def ticks(self) -> list[Tick]:
-        """Zero, and every step that a person would count in, from left to right."""
-        # The ends are named before what lies between.
+        """Return zero and round steps on either side, from left to right."""
+        # Large steps first: the ends of the scale get their labels before what lies between.
         steps = [(size, label) for size, label in reversed(_TICKS) if size >= self.floor_ns]
         places = [(0.0, "0")]
         places += [(-float(size), MINUS + label) for size, label in steps if self._reaches(size, self.behind)]
@@ -106,18 +106,18 @@ class Scale:
 
 
 def _floor(sizes: Sequence[int], tolerance_ns: int | None) -> int:
-    """The power of ten below nearly all sizes; a few that happen to be next to nothing do not stretch the scale."""
+    """Return the power of ten below nearly all sizes: a few tiny ones must not stretch the scale."""
     small = sizes[len(sizes) // 20] if sizes else (tolerance_ns or SECOND_NS) // 100
     return int("1" + "0" * (len(str(small)) - 1))
 
 
 def _decades(size: int, floor_ns: int) -> float:
-    # A tenth of a decade more, so that no mark sits on the very end.
+    # A tenth of a decade more, so that no mark is at the very end.
     return max(0.4, math.log10(size / floor_ns) + 0.1) if size else 0.4
 
 
 def _levels(places: Sequence[float]) -> list[int]:
-    """For each place, in order of importance: the first of the widths at which its label fits beside the others."""
+    """Return for each place, in order of importance, the first width at which its label fits beside the others."""
     levels = [len(_WIDTHS)] * len(places)
     for level, width in enumerate(_WIDTHS):
         apart = 100 * _LABEL / width
@@ -131,7 +131,7 @@ def _levels(places: Sequence[float]) -> list[int]:
 
 
 class Band(NamedTuple):
-    """The tolerance from ``low`` to ``high``, and where its label begins, ends (``anchor``) or has its middle."""
+    """The tolerance from ``low`` to ``high``, and where its label begins, ends (``anchor``) or is centered."""
 
     low: float
     high: float

@@ -2,14 +2,20 @@ from __future__ import annotations
 
 import json
 import math
+import platform
+import re
 from typing import Any
 
 import pytest
 from ansible.errors import AnsibleFilterError
+from ansible.release import __version__ as ansible_core
 from ansible_collections.qemu.guest_agent.plugins.filter.reports import FilterModule
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._report.collection import version
 
 FILTERS = FilterModule().filters()
-html, text, results = (FILTERS[f"fleet_{name}"] for name in ("report_html", "report_text", "results"))
+html, json_of, text, results = (
+    FILTERS[f"fleet_{name}"] for name in ("report_html", "report_json", "report_text", "results")
+)
 
 FLEET: list[dict[str, Any]] = [
     {
@@ -23,17 +29,70 @@ FLEET: list[dict[str, Any]] = [
 ]
 
 
-def test_the_filters_return_what_the_report_does() -> None:
-    page = html(FLEET, title="Mine", play="Ours", tolerance=0.25, check_mode=True, made_at="today")
-    assert all(told in page for told in ("Mine", "Ours", "±250 ms", "Check mode", "today", "web1"))
+OPTIONS = {
+    "title": "Mine",
+    "play": "Ours",
+    "tolerance": 0.25,
+    "check_mode": True,
+    "started_at": "2026-11-23T04:05:06.5Z",
+    "made_at": "2026-11-23T06:06:07+02:00",
+    "inventory": ["/etc/hypervisors.yml"],
+}
+
+
+def test_the_page_shows_all_options() -> None:
+    page = html(FLEET, **OPTIONS)
+    shown = ("Mine", "Ours", "±250 ms", "Check mode", "2026-11-23 04:05:06 UTC", "1 min 01 s", "/etc/hypervisors.yml")
+    assert [words for words in (*shown, "web1", platform.node(), ansible_core) if words not in page] == []
+    assert "qemu.guest_agent <b>1." in page
+
+
+def test_the_data_has_the_same() -> None:
+    content = json.loads(json_of(FLEET, **OPTIONS))
+    assert content["schema"] == 1
+    assert content["header"] == {
+        "title": "Mine",
+        "play": "Ours",
+        "collection": "qemu.guest_agent",
+        "collection_version": version(),
+        "ansible_core": ansible_core,
+        "controller": platform.node(),
+        "inventory": ["/etc/hypervisors.yml"],
+        "started_at": "2026-11-23T04:05:06Z",
+        "made_at": "2026-11-23T04:06:07Z",
+        "duration": 60.5,
+        "duration_ns": 60_500_000_000,
+    }
+    assert [guest["name"] for guest in content["guests"]] == ["web1", "web2"]
+
+
+def test_text_from_guests_begins_no_template_in_the_data() -> None:
+    made = json_of(
+        [{"host": "hv1", "guests": [{"name": "{{ 6 * 7 }}", "vm_name": "{% raw %}", "status": "corrected"}]}]
+    )
+    assert made.isascii()
+    assert not re.search(r"\{[{%#]", made)
+    assert json.loads(made)["guests"][0]["name"] == r"\x7b{ 6 * 7 }}"
+
+
+def test_the_summary_counts_guests_by_status() -> None:
+    counts = {"total": 2, "corrected": 0, "would_correct": 0, "unchanged": 1, "slewing": 0, "skipped": 0, "failed": 1}
+    assert FILTERS["fleet_summary"](FLEET) == counts
+    gathered = [{"host": "hv1", "guests": [{"status": "gathered"}, {"status": "skipped"}]}]
+    assert FILTERS["fleet_summary"](gathered, facts=True) == {"total": 2, "gathered": 1, "skipped": 1, "failed": 0}
+
+
+def test_the_terminal_has_lines_for_either_kind_of_run() -> None:
     assert text(FLEET)[-1].startswith("hv1: ")
     assert "gathered" in text(FLEET, facts="yes")[0]
 
 
-def test_all_but_the_results_has_a_default() -> None:
+def test_every_option_has_a_default() -> None:
     page = html(FLEET)
     assert "Clocks of the fleet" in page
-    assert " UTC</b>" in page
+    assert "made <b>20" in page
+    assert "-i INVENTORY" in page
+    assert json.loads(json_of(FLEET))["header"]["inventory"] == []
     assert "Check mode" not in page
     assert "tolerance ±" not in page
 
@@ -45,45 +104,58 @@ def test_all_but_the_results_has_a_default() -> None:
         *(({"check_mode": value}, "Check mode") for value in ("yes", "true", 1)),
     ],
 )
-def test_options_may_come_as_texts_from_the_command_line(options: dict[str, object], shown: str) -> None:
+def test_options_may_be_strings_from_the_command_line(options: dict[str, object], shown: str) -> None:
     assert shown in html(FLEET, **options)
 
 
-A_TOLERANCE = "tolerance is a number of seconds between 0 and"
-A_FLEET = "the results of a fleet are a list with one dict per hypervisor"
-GUESTS_OF_ONE = "the guests of a hypervisor are a list of dicts"
+A_TOLERANCE = "tolerance must be a number of seconds from 0 to"
+A_FLEET = "the results must be a list with a dict for each hypervisor"
+A_TIME = "must be a time such as 2026-11-23T04:05:06Z"
+GUESTS_OF_ONE = "the guests of a hypervisor must be a list of dicts"
 NO_BOOLEANS = ["perhaps", [], None]
 NO_GUESTS: list[object] = [None, {"web1": {}}, "web1", ["web1"], [{}, None]]
 TOLERANCES = ["far", "", -1, math.nan, math.inf, "nan", 1e300, 10**400, True, [], {}]
 
 
 @pytest.mark.parametrize(
-    ("name", "arguments", "says"),
+    ("name", "arguments", "error"),
     [
         *(("fleet_report_html", (FLEET, "", "", value), A_TOLERANCE) for value in TOLERANCES),
-        *(("fleet_report_html", (FLEET, "", "", 0, value), "check_mode is a boolean") for value in NO_BOOLEANS),
-        *(("fleet_report_text", (FLEET, value), "facts is a boolean") for value in NO_BOOLEANS),
-        ("fleet_report_html", (FLEET, 5), "title is a text, not of type int"),
-        ("fleet_report_html", (FLEET, "", 5), "play is a text, not of type int"),
-        ("fleet_report_html", (FLEET, "", "", 0, False, 5), "made_at is a text, not of type int"),
+        *(("fleet_report_html", (FLEET, "", "", 0, value), "check_mode must be a boolean") for value in NO_BOOLEANS),
+        *(("fleet_report_text", (FLEET, value), "facts must be a boolean") for value in NO_BOOLEANS),
+        *(("fleet_summary", (FLEET, value), "facts must be a boolean") for value in NO_BOOLEANS),
+        *(
+            (name, (FLEET, *arguments), error)
+            for name in ("fleet_report_html", "fleet_report_json")
+            for arguments, error in (
+                ((5,), "title must be a string, not of type int"),
+                (("", 5), "play must be a string, not of type int"),
+                *((("", "", 0, False, value), f"made_at {A_TIME}") for value in (5, "today", "")),
+                (("", "", 0, False, None, "soon"), f"started_at {A_TIME}"),
+                *(
+                    (("", "", 0, False, None, None, value), "inventory must be a list of strings")
+                    for value in (5, [5], None)
+                ),
+            )
+        ),
         ("fleet_report_html", (None,), A_FLEET),
         *(("fleet_report_text", (value,), A_FLEET) for value in (None, "hv", {}, 5)),
-        ("fleet_results", ("text", "hv1"), "what a task registered is a dict, not of type str"),
-        ("fleet_results", ({"guests": []}, "hv1", "text"), "these are registered results only if they are a list"),
-        ("fleet_results", ([{"not_here": 1}], ["hv1"]), "these are registered results only if they are a list"),
+        ("fleet_results", ("text", "hv1"), "a registered result must be a dict, not of type str"),
+        ("fleet_results", ({"guests": []}, "hv1", "text"), "registered results must be a list"),
+        ("fleet_results", ([{"not_here": 1}], ["hv1"]), "registered results must be a list"),
         *(("guest_facts_json", (value, "hv1"), GUESTS_OF_ONE) for value in NO_GUESTS),
         ("guest_facts_json", ([{"name": b"web1"}], "hv1"), "JSON has no type for bytes"),
-        ("guest_facts_json", ([], 1), "hypervisor is a text, not of type int"),
-        *(("guest_text", (value,), "expects a text") for value in (None, b"web1", ["web1"])),
-        *(("guest_text", ("web1", value), "length expects a number of characters") for value in ("4", -1)),
+        ("guest_facts_json", ([], 1), "hypervisor must be a string, not of type int"),
+        *(("guest_text", (value,), "the input must be a string") for value in (None, b"web1", ["web1"])),
+        *(("guest_text", ("web1", value), "length must be a number of characters") for value in ("4", -1)),
     ],
 )
-def test_what_makes_no_sense_is_refused_in_a_sentence(name: str, arguments: tuple[object, ...], says: str) -> None:
-    with pytest.raises(AnsibleFilterError, match=f"^{name}: {says}"):
+def test_wrong_input_is_refused_in_a_sentence(name: str, arguments: tuple[object, ...], error: str) -> None:
+    with pytest.raises(AnsibleFilterError, match=f"^{name}: {error}"):
         FILTERS[name](*arguments)
 
 
-def test_from_what_was_registered_to_results() -> None:
+def test_registered_results_become_results_of_the_fleet() -> None:
     listed = {"guests": [{"name": "web1", "status": "gathered"}]}
     done = [{"qga_batch": listed["guests"], "guests": [{"name": "web1", "status": "corrected"}]}]
     (result,) = results(listed, "hv1", done)
@@ -98,7 +170,7 @@ GUESTS = [
 ]
 
 
-class TestTheFileOfFacts:
+class TestFileOfFacts:
     def test_is_sorted_json_in_ascii_in_which_nothing_begins_a_template(self) -> None:
         made = FILTERS["guest_facts_json"]([*GUESTS, {"name": "\u202egnp.exe \x9b2J \ud800 gr\u00fcn"}], "{{ hv1 }}")
         content = json.loads(made)
@@ -123,5 +195,5 @@ class TestTheFileOfFacts:
         (("", 0), ""),
     ],
 )
-def test_a_guests_text_is_made_visible_and_cut(arguments: tuple[object, ...], shown: str) -> None:
+def test_text_from_a_guest_is_made_visible_and_cut(arguments: tuple[object, ...], shown: str) -> None:
     assert FILTERS["guest_text"](*arguments) == shown

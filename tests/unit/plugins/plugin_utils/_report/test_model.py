@@ -8,6 +8,7 @@ from ansible_collections.qemu.guest_agent.plugins.plugin_utils._report.format im
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._report.model import (
     STATUSES,
     WORST_FIRST,
+    HostClock,
     Offset,
     Problem,
     ReportedGuest,
@@ -16,7 +17,7 @@ from ansible_collections.qemu.guest_agent.plugins.plugin_utils._report.model imp
     worst_first,
 )
 
-from tests.support.fleet_results import corrected
+from tests.support.fleet_results import corrected, host, host_clock, left_beyond
 
 CORRECTED = corrected("web1", uuid="1e1a6f0c")
 BEFORE = Offset(-20_973_581_442, 571_223)
@@ -24,7 +25,7 @@ ERROR = {"code": "not_running", "message": "domain web1 is shut off", "hint": "S
 
 
 def read(**entry: Any) -> ReportedGuest:
-    """The guest that comes of one entry."""
+    """Return the guest that is read from one entry."""
     return read_all(entry)[0]
 
 
@@ -35,7 +36,10 @@ def read_all(*entries: Any) -> tuple[ReportedGuest, ...]:
 
 def test_a_good_entry_keeps_all_its_figures() -> None:
     assert read(**CORRECTED) == ReportedGuest(
+        target="web1",
         name="web1",
+        address="",
+        vm_name_from="",
         host="hv1",
         uuid="1e1a6f0c",
         status="corrected",
@@ -69,7 +73,7 @@ def test_a_figure_of_a_wrong_type_is_unknown(value: object) -> None:
 def test_an_entry_without_status_counts_as_failed(entry: object) -> None:
     (guest,) = read_all(entry)
     assert guest.status == "failed"
-    assert guest.problem == Problem("unreadable_result", "its result has no status that is known")
+    assert guest.problem == Problem("unreadable_result", "its result has no known status")
 
 
 UNKNOWN_PROBLEM = Problem(UNKNOWN, UNKNOWN)
@@ -88,13 +92,13 @@ UNKNOWN_PROBLEM = Problem(UNKNOWN, UNKNOWN)
         ),
     ],
 )
-def test_the_error_is_of_the_failed_and_the_reason_of_the_skipped(entry: dict[str, Any], problem: Problem) -> None:
+def test_a_failed_guest_has_an_error_and_a_skipped_one_a_reason(entry: dict[str, Any], problem: Problem) -> None:
     assert read(**entry).problem == problem
 
 
 @pytest.mark.parametrize("results", [None, "hosts", {"host": "hv1"}, 5, b"x"])
-def test_what_is_no_list_is_refused_in_a_sentence(results: object) -> None:
-    with pytest.raises(TypeError, match=r"^the results of a fleet are a list with one dict per hypervisor, not "):
+def test_results_that_are_not_a_list_are_refused(results: object) -> None:
+    with pytest.raises(TypeError, match=r"^the results must be a list with a dict for each hypervisor, not "):
         read_fleet(results)
 
 
@@ -114,17 +118,24 @@ def test_a_hypervisor_that_cannot_be_read_is_a_problem(item: object, problem: Pr
 
 def test_the_largest_offset_keeps_its_sign() -> None:
     counts = tally([read(**{**CORRECTED, "offset_before_ns": ns, "offset_after_ns": -ns}) for ns in (5, -9, 7)])
-    assert (counts.largest_before[1].ns, counts.largest_after[1].ns) == (-9, 9)
+    assert (counts.largest_before[1].ns, counts.largest_left[1].ns) == (-9, 9)
     assert tally([]).largest_before is None
 
 
-def test_a_clock_that_was_left_alone_stands_where_it_stood() -> None:
+def test_the_largest_offset_left_may_be_of_a_clock_that_was_not_stepped() -> None:
+    assert tally([read(**CORRECTED), read(**left_beyond("web2"))]).largest_left[1].ns == 90_000_000_000
+
+
+def test_a_clock_that_was_left_alone_ends_where_it_was() -> None:
     alone = {**CORRECTED, "offset_after_ns": None, "uncertainty_after_ns": None}
     ends = {status: read(**{**alone, "status": status}).at_the_end for status in STATUSES}
-    assert ends == {"corrected": None, "unchanged": BEFORE, "slewing": BEFORE, "skipped": BEFORE, "failed": None}
+    assert ends == {
+        **dict.fromkeys(("would_correct", "unchanged", "slewing", "skipped"), BEFORE),
+        **dict.fromkeys(("corrected", "failed")),
+    }
 
 
-def test_what_needs_a_look_comes_first() -> None:
+def test_the_most_urgent_guests_come_first() -> None:
     guests = [
         read(**{**CORRECTED, "status": status, "name": name, "offset_before_ns": ns})
         for status in STATUSES
@@ -133,3 +144,58 @@ def test_what_needs_a_look_comes_first() -> None:
     ordered = worst_first(guests)
     assert [guest.status for guest in ordered[::4]] == list(WORST_FIRST)
     assert [guest.name for guest in ordered[:4]] == ["c", "a", "b", "d"]
+    assert worst_first([*guests, read(**left_beyond("web"))])[0].name == "web"
+
+
+SOCKET = "/var/run/qemu-server/100.qga"
+
+
+@pytest.mark.parametrize(
+    ("entry", "shown"),
+    [
+        ({"name": "web1"}, ("web1", "", "web1", "1e1a6f0c")),
+        ({"name": SOCKET}, ("100", "", "100", f"{SOCKET}\n1e1a6f0c")),
+        (
+            {"name": SOCKET, "vm_name": "web1", "vm_name_from": "node"},
+            ("web1", "100", "web1 (100)", f"{SOCKET}\n1e1a6f0c"),
+        ),
+        # The guest's own claim.
+        *(
+            (
+                {"name": SOCKET, "vm_name": "web1", "vm_name_from": where},
+                ("web1", "100", "web1 (100)", f"{SOCKET}\nThe guest's agent reports this name.\n1e1a6f0c"),
+            )
+            for where in ("agent", None, "elsewhere")
+        ),
+        ({"name": SOCKET, "vm_name": "100", "vm_name_from": "node"}, ("100", "", "100", f"{SOCKET}\n1e1a6f0c")),
+        ({"name": SOCKET, "vm_name": ["web1"]}, ("100", "", "100", f"{SOCKET}\n1e1a6f0c")),
+    ],
+)
+def test_a_guest_has_its_vms_name_beside_a_short_form_of_its_path(
+    entry: dict[str, Any], shown: tuple[str, str, str, str]
+) -> None:
+    guest = read(**{**CORRECTED, **entry})
+    assert (guest.name, guest.address, guest.label, guest.details) == shown
+    assert guest.target == entry["name"]
+
+
+@pytest.mark.parametrize(
+    ("given", "clock"),
+    [
+        (host_clock(), HostClock(True, 1_530_000, "ntp")),
+        (host_clock(False, None), HostClock(False, None, "none")),
+        ({"synchronized": "yes", "max_error_ns": -1, "source": "\x1b"}, HostClock(None, None, "\\u001b")),
+        *((nothing, None) for nothing in (None, {}, [], "synchronized", host_clock(None, None))),
+    ],
+)
+def test_the_clock_of_a_hypervisor_may_be_unknown(given: object, clock: HostClock | None) -> None:
+    (hypervisor,) = read_fleet([host("hv1", host_clock=given)])
+    assert hypervisor.clock == clock
+    assert hypervisor.is_unsynchronized == (clock is not None and clock.synchronized is False)
+
+
+@pytest.mark.parametrize(
+    ("given", "warnings"), [(["one", 2, "\x1b"], ("one", UNKNOWN, "\\u001b")), ("one", ()), (["x"] * 99, ("x",) * 10)]
+)
+def test_warnings_are_short_and_few(given: object, warnings: tuple[str, ...]) -> None:
+    assert read(**{**CORRECTED, "warnings": given}).warnings == warnings

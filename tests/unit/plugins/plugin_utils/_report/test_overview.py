@@ -4,72 +4,151 @@ from typing import Any
 
 import pytest
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._report.model import Fleet, Settings, read_fleet
-from ansible_collections.qemu.guest_agent.plugins.plugin_utils._report.overview import share, tiles, verdict
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._report.overview import remarks, share, tiles, verdict
 
-from tests.support.fleet_results import corrected, failed, host, skipped, slewing, unchanged, unproven
-
-BEYOND = "is not known to be within tolerance"
+from tests.support.fleet_results import (
+    corrected,
+    failed,
+    host,
+    host_clock,
+    left_beyond,
+    skipped,
+    slewing,
+    unchanged,
+    unproven,
+    would_correct,
+)
 
 
 def fleet(*hypervisors: dict[str, Any], check_mode: bool = False) -> Fleet:
     return Fleet.of(read_fleet(hypervisors), Settings(100_000_000, check_mode))
 
 
+GOOD = "No guest failed."
+BEYOND = "1 guest is beyond tolerance: x, 1 min 30 s ahead."
+
+
 @pytest.mark.parametrize(
     ("guests", "tone", "sentences"),
     [
-        ([], "idle", ["There was no guest to work on."]),
+        ([], "idle", ["There were no guests."]),
         ([corrected("a")], "good", ["The guest is within tolerance."]),
         ([corrected("a"), unchanged("b")], "good", ["All 2 guests are within tolerance."]),
         ([{}], "bad", ["1 of 1 guest failed."]),
         ([corrected("a"), failed("b"), failed("c")], "bad", ["2 of 3 guests failed."]),
-        ([slewing("a"), failed("b")], "bad", ["1 of 2 guests failed."]),
+        # The most urgent comes first.
+        ([skipped("a"), left_beyond("x")], "bad", [BEYOND, "2 of 2 guests were skipped."]),
+        (
+            [failed("a"), left_beyond("x"), corrected("b")],
+            "bad",
+            [BEYOND, "1 of 3 guests failed.", "1 of 3 guests was skipped."],
+        ),
+        (
+            [left_beyond("a", -(10**9)), left_beyond("b", -(10**10))],
+            "bad",
+            ["2 guests are beyond tolerance, the worst: b, 10.0 s behind.", "2 of 2 guests were skipped."],
+        ),
+        ([{"status": "corrected", "name": "a", "within_tolerance": False}], "bad", ["1 guest is beyond tolerance: a."]),
+        (
+            [slewing("a"), failed("b")],
+            "bad",
+            ["1 of 2 guests failed.", "1 of 2 guests is being slewed into tolerance."],
+        ),
         ([unproven("a"), corrected("b")], "bad", ["1 of 2 guests failed.", "1 clock is not proven right."]),
         (
             [unproven("a"), unproven("b"), failed("c")],
             "bad",
             ["3 of 3 guests failed.", "2 clocks are not proven right."],
         ),
-        *(
-            ([other, skipped("b")], "fair", ["No guest failed, but 1 of 2 guests was skipped."])
-            for other in (corrected("a"), slewing("a"))
-        ),
-        *(
-            ([slewing("a"), unchanged("b"), beyond], "fair", [f"No guest failed, but 1 of 3 guests {BEYOND}."])
-            for beyond in (corrected("c", within_tolerance=False), corrected("c", within_tolerance=None))
+        ([corrected("a"), skipped("b")], "fair", [GOOD, "1 of 2 guests was skipped."]),
+        (
+            [slewing("a"), unchanged("b"), corrected("c", within_tolerance=None)],
+            "fair",
+            [
+                GOOD,
+                "1 of 3 guests is not known to be within tolerance.",
+                "1 of 3 guests is being slewed into tolerance.",
+            ],
         ),
         (
             [corrected("a"), slewing("b"), slewing("c", within_tolerance=None)],
             "fair",
-            ["No guest failed, and 2 of 3 guests are being slewed into tolerance."],
+            [GOOD, "2 of 3 guests are being slewed into tolerance."],
+        ),
+        (
+            [unchanged("a"), would_correct("b"), would_correct("c")],
+            "fair",
+            [GOOD, "2 of 3 guests would be corrected."],
         ),
     ],
 )
-def test_the_verdict_is_a_sentence(guests: list[Any], tone: str, sentences: list[str]) -> None:
+def test_the_verdict_has_every_sentence_that_holds(guests: list[Any], tone: str, sentences: list[str]) -> None:
     made = verdict(fleet(host("hv1", *guests)))
     assert (made.tone, [sentence.text for sentence in made.sentences]) == (tone, sentences)
 
 
-def test_a_hypervisor_that_was_lost_is_never_good_news() -> None:
+def test_a_hypervisor_that_failed_is_never_good_news() -> None:
     made = verdict(fleet(host("hv1", corrected("a")), host("hv2", error={"code": "x"})))
-    assert made == ("bad", [("1 of 2 hypervisors could not be worked on.", "#hypervisors-failed")])
+    assert made == ("bad", [("1 of 2 hypervisors failed.", "#hypervisors-failed")])
+
+
+def test_a_run_without_guests_is_bad() -> None:
+    made = verdict(fleet(host("hv1"), host("(nowhere)", error={"code": "not_found"})))
+    assert made == ("bad", [("No guests were found.", "")])
+
+
+@pytest.mark.parametrize(
+    ("number", "sentence"),
+    [
+        (1, "The clock of hypervisor hv0 is not synchronized."),
+        (2, "The clocks of 2 hypervisors are not synchronized (hv0, hv1)."),
+        (5, "The clocks of 5 hypervisors are not synchronized (hv0, hv1, hv2, …)."),
+    ],
+)
+def test_clocks_of_hypervisors_that_are_not_synchronized_are_in_the_verdict(number: int, sentence: str) -> None:
+    hosts = [host(f"hv{each}", corrected("a"), host_clock=host_clock(False)) for each in range(number)]
+    hosts.append(host("hv9", corrected("a"), host_clock=host_clock()))
+    assert verdict(fleet(*hosts)) == ("fair", [("No guest failed.", ""), (sentence, "#hypervisors")])
+
+
+def test_warnings_that_guests_share_are_one_group() -> None:
+    guests = [corrected(f"a{each}", warnings=["shared"] + ["both"] * (each < 2)) for each in range(3)]
+    guests += [corrected("b", warnings=["own"]), failed("c"), skipped("d")]
+    skipped_guests, warnings = remarks(fleet(host("hv1", *guests)))
+    assert (skipped_guests.title, warnings.title) == ("Skipped guests", "Warnings")
+    found = [(group.size, group.hint, [case.guest.name for case in group.cases]) for group in warnings.groups]
+    assert found == [
+        ("3 guests", "shared", ["a0", "a1", "a2"]),
+        ("2 guests", "both", ["a0", "a1"]),
+        ("1 warning", None, ["b"]),
+    ]
+    assert warnings.groups[-1].cases[0].problem.message == "own"
 
 
 def test_tiles_have_the_figures() -> None:
     results = (corrected("a"), slewing("b"), failed("c"))
-    assert [(tile.name, tile.figure, tile.note) for tile in tiles(fleet(host("hv1", *results), host("hv2")))] == [
+    assert [
+        (tile.name, tile.figure, " ".join(tile.notes)) for tile in tiles(fleet(host("hv1", *results), host("hv2")))
+    ] == [
         ("Guests", "3", "1 not measured"),
         ("Corrected", "1", "33.3 %"),
         ("Unchanged", "0", "none"),
         ("Slewing", "1", "33.3 %"),
         ("Skipped", "0", "none"),
         ("Failed", "1", "33.3 %"),
-        ("Largest before", "\u221221.0 s", "a on hv1"),
-        ("Largest after", "+200 ms", "b on hv1"),
-        ("Hypervisors", "2", "all worked on"),
+        ("Largest before", "\u221221.0 s", "a hv1"),
+        ("Largest left", "+200 ms", "b hv1"),
+        ("Hypervisors", "2", "none failed"),
     ]
-    assert tiles(fleet(host("hv1", corrected("a")), check_mode=True))[1].name == "To correct"
 
 
-def test_a_share_is_never_all_while_one_is_missing_and_never_nothing_of_what_is_there() -> None:
+def test_in_check_mode_a_tile_counts_the_guests_that_a_run_would_correct() -> None:
+    made = tiles(
+        fleet(host("hv1", would_correct("a"), unchanged("b")), host("(nowhere)", failed("c")), check_mode=True)
+    )
+    assert [tile.name for tile in made[1:-3]] == ["Would correct", "Unchanged", "Skipped", "Failed"]
+    assert (made[-1].figure, made[-1].notes) == ("1", ["none failed"])
+
+
+def test_a_share_is_all_or_none_only_if_that_is_exact() -> None:
     assert [share(part, 10_000) for part in (0, 1, 5_000, 9_999, 10_000)] == ["none", "0.1 %", "50 %", "99.9 %", "all"]

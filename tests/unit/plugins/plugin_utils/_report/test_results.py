@@ -15,21 +15,21 @@ def guest(name: str, status: str = "gathered", **other: Any) -> dict[str, Any]:
 
 
 def listing(*guests: dict[str, Any], **other: Any) -> dict[str, Any]:
-    """What a task registers that lists guests."""
+    """Return the registered result of a task that lists guests."""
     return {"changed": False, "failed": False, "guests": list(guests), **other}
 
 
 def batch(*guests: dict[str, Any]) -> dict[str, Any]:
-    """What a turn of the loop registers."""
+    """Return the registered result of one batch."""
     return {"changed": True, "qga_batch": [guest(each["name"]) for each in guests], "guests": list(guests)}
 
 
 def broken(*names: str, **other: Any) -> dict[str, Any]:
-    """What a turn of the loop registers that failed as a whole."""
+    """Return the registered result of a batch that failed as a whole."""
     return {"failed": True, "qga_batch": [guest(name, uuid=name * 2) for name in names], **other}
 
 
-def test_guests_are_those_that_were_worked_on_in_order_and_those_that_were_set_aside() -> None:
+def test_a_result_has_the_guests_of_all_batches_in_order_and_those_that_were_skipped() -> None:
     done = [guest(f"web{number}", "corrected", offset_before_ns=-number) for number in range(6)]
     off = guest("db1", "skipped", reason=OFF)
     listed = listing(*(guest(each["name"]) for each in done), off)
@@ -39,24 +39,25 @@ def test_guests_are_those_that_were_worked_on_in_order_and_those_that_were_set_a
         "error": None,
         "summary": {"total": 7, "failed": 0, "skipped": 1},
         "not_here": [],
+        "host_clock": None,
     }
 
 
 @pytest.mark.parametrize("why", ["reason", "error"])
-def test_guests_that_are_elsewhere_are_none_of_this_hypervisors(why: str) -> None:
+def test_guests_that_are_elsewhere_are_not_in_the_result(why: str) -> None:
     listed = listing(guest("web1"), guest("web9", "failed", **{why: NOT_FOUND}))
     made = collected("hv1", listed, [batch(guest("web1", "unchanged"))])
     assert ([each["name"] for each in made["guests"]], made["not_here"]) == (["web1"], ["web9"])
 
 
-def test_a_listing_that_failed_is_the_hypervisors_error() -> None:
+def test_a_listing_that_failed_is_the_error_of_the_hypervisor() -> None:
     error = {"code": "hypervisor_unavailable", "message": "refused", "hint": "Check the uri."}
     listed = {"failed": True, "msg": "Refused [hypervisor_unavailable]. Check the uri.", "error": error}
     made = collected("hv1", listed, [])
     assert (made["guests"], made["error"]) == ([], error)
 
 
-def test_guests_of_a_batch_that_failed_as_a_whole_share_its_error_and_the_first_stands_for_all() -> None:
+def test_guests_of_a_batch_that_failed_have_its_error_and_the_hypervisor_has_the_first_one() -> None:
     worked_on, why = guest("a", "unchanged"), {"code": "module_failed", "message": "later", "hint": ""}
     batches = [batch(worked_on), broken("b", "c", error=TIMEOUT), broken("d", msg="later")]
     lost = [
@@ -69,6 +70,7 @@ def test_guests_of_a_batch_that_failed_as_a_whole_share_its_error_and_the_first_
         "error": TIMEOUT,
         "summary": {"total": 4, "failed": 3, "skipped": 0},
         "not_here": [],
+        "host_clock": None,
     }
 
 
@@ -78,7 +80,7 @@ def test_guests_of_a_batch_that_failed_as_a_whole_share_its_error_and_the_first_
         ({"unreachable": True, "msg": "Failed to connect"}, "unreachable", "Failed to connect"),
         ({"failed": True, "msg": "Task failed: MODULE FAILURE"}, "module_failed", "MODULE FAILURE"),
         *(
-            (registered, "module_failed", "the task gave no result")
+            (registered, "module_failed", "the task returned no result")
             for registered in ({"failed": True}, {"failed": True, "msg": ["a", "b"]}, {"skipped": True})
         ),
         ({"failed": True, "msg": "one\nTrace:\x1b[2J {{ x }}"}, "module_failed", r"one\nTrace:\x1b[2J \x7b{ x }}"),
@@ -86,13 +88,13 @@ def test_guests_of_a_batch_that_failed_as_a_whole_share_its_error_and_the_first_
     ],
     ids=lambda value: str(value)[:40],
 )
-def test_what_ansible_says_of_a_task_is_an_error_that_can_be_shown(
+def test_a_message_of_ansible_becomes_an_error_that_is_safe_to_show(
     registered: dict[str, Any], code: str, message: str
 ) -> None:
     assert collected("hv1", registered, [])["error"] == {"code": code, "message": message, "hint": ""}
 
 
-def test_what_is_in_a_result_besides_is_left_alone() -> None:
+def test_other_values_in_a_result_are_left_alone() -> None:
     strange = [guest("web1", "gathered", error="odd"), {"status": None}, {"name": ["a list"], "status": "skipped"}]
     made = collected("hv1", listing(*strange), [])
     assert made["guests"] == strange[1:]
@@ -102,7 +104,7 @@ def test_what_is_in_a_result_besides_is_left_alone() -> None:
     ("listed", "batches"),
     [(None, []), ("text", []), ([], []), (listing(), "text"), (listing(), ["text"]), ({"guests": "text"}, [])],
 )
-def test_what_was_not_registered_is_refused(listed: Any, batches: Any) -> None:
+def test_input_that_was_not_registered_is_refused(listed: Any, batches: Any) -> None:
     with pytest.raises(TypeError, match="registered"):
         collected("hv1", listed, batches)
 
@@ -111,7 +113,7 @@ def seen(host: str, *guests: dict[str, Any], not_here: tuple[str, ...] = (), err
     return {"host": host, "guests": list(guests), "error": error, "not_here": list(not_here)}
 
 
-def test_a_hypervisor_of_which_nothing_is_known_was_stopped() -> None:
+def test_a_hypervisor_without_a_result_was_stopped() -> None:
     _hv1, *others = completed([seen("hv1", guest("web1"))], ["hv3", "hv1", "hv2"])
     assert [(each["host"], each["error"]["code"], each["guests"]) for each in others] == [
         ("hv2", "stopped", []),
@@ -124,31 +126,49 @@ def test_a_hypervisor_of_which_nothing_is_known_was_stopped() -> None:
     [
         [],
         [seen("hv1", guest("web1")), seen("hv2")],
-        # A guest may be on another hypervisor.
+        # The guest is on another hypervisor.
         [seen("hv1", guest("web1"), not_here=("web9",)), seen("hv2", {"name": "web9"})],
         [seen("hv1", guest("web1"), not_here=("web9",)), seen("hv2", {"name": "db1", "uuid": "web9"})],
-        # Nor is it known that there are none where none answered.
+        # If no hypervisor answered, it is unknown whether there are guests.
         [seen("hv1", error=TIMEOUT)],
     ],
 )
-def test_nothing_is_added_if_all_is_there(results: list[dict[str, Any]]) -> None:
+def test_nothing_is_added_if_nothing_is_missing(results: list[dict[str, Any]]) -> None:
     assert completed(results, [each["host"] for each in results]) == results
 
 
-def test_a_guest_that_is_on_none_has_failed() -> None:
+def test_a_guest_that_is_on_no_hypervisor_has_failed() -> None:
     everywhere = [seen("hv1", guest("web7"), not_here=("web9", "web8")), seen("hv2", not_here=("web9", "web8"))]
     *_results, nowhere = completed(everywhere, ["hv1", "hv2"])
-    why = {"code": "not_found", "message": "no hypervisor that answered has it", "hint": ""}
+    why = {"code": "not_found", "message": "not found on any hypervisor that answered", "hint": ""}
     assert (nowhere["host"], nowhere["error"]) == ("(nowhere)", None)
     assert nowhere["guests"] == [{"name": name, "status": "failed", "error": why} for name in ("web8", "web9")]
 
 
-def test_a_run_that_finds_no_guest_at_all_has_failed() -> None:
+def test_a_run_that_finds_no_guests_has_failed() -> None:
     *_results, nowhere = completed([seen("hv1"), seen("hv2"), seen("hv3", error=TIMEOUT)], ["hv1", "hv2", "hv3"])
-    assert nowhere["error"] == {"code": "not_found", "message": "no guest was found at all", "hint": ""}
+    assert nowhere["error"] == {"code": "not_found", "message": "no guests found", "hint": ""}
 
 
 @pytest.mark.parametrize("results", [[{"host": "hv1", "not_here": "web9"}], "hv1", 5])
-def test_what_are_no_results_is_refused(results: Any) -> None:
+def test_input_that_is_not_a_list_of_results_is_refused(results: Any) -> None:
     with pytest.raises(TypeError, match="registered results"):
         completed(results, ["hv1"])
+
+
+SYNCHRONIZED, NOT_SYNCHRONIZED = ({"synchronized": each, "max_error_ns": 5} for each in (True, False))
+
+
+@pytest.mark.parametrize(
+    ("clocks", "clock"),
+    [
+        ([], None),
+        ([None, "text"], None),
+        ([SYNCHRONIZED, None], SYNCHRONIZED),
+        ([{**SYNCHRONIZED, "max_error_ns": 6}, SYNCHRONIZED], SYNCHRONIZED),
+        ([NOT_SYNCHRONIZED, SYNCHRONIZED], NOT_SYNCHRONIZED),
+    ],
+)
+def test_the_clock_of_a_hypervisor_is_not_synchronized_if_it_was_so_at_one_batch(clocks: list[Any], clock: Any) -> None:
+    batches = [{**batch(guest("web1", "unchanged")), "host_clock": each} for each in clocks]
+    assert collected("hv1", listing(guest("web1")), batches)["host_clock"] == clock

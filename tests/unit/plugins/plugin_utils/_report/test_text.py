@@ -16,23 +16,23 @@ def test_lines_for_the_terminal() -> None:
         host("hv3", error={"code": "code", "message": "message", "hint": "Check."}),
     ]
     assert lines_of(fleet) == [
-        "hypervisor  guests  corrected  unchanged  skipped  failed  largest before  largest after",
-        "----------  ------  ---------  ---------  -------  ------  --------------  -------------",
-        "hv1              2          1          1        0       0         -21.0 s       -48.2 µs",
-        "hv-two           2          0          0        1       1               -              -",
-        "hv3              0          0          0        0       0               -              -  code: message",
-        "total            4          1          1        1       1         -21.0 s       -48.2 µs",
+        "hypervisor  guests  corrected  unchanged  skipped  failed  largest before  largest left",
+        "----------  ------  ---------  ---------  -------  ------  --------------  ------------",
+        "hv1              2          1          1        0       0         -21.0 s      -48.2 µs",
+        "hv-two           2          0          0        1       1               -             -",
+        "hv3              0          0          0        0       0               -             -  code: message",
+        "total            4          1          1        1       1         -21.0 s      -48.2 µs",
         "hv-two: mail1: timeout: no answer within 5 s",
     ]
 
 
 def test_guests_that_are_being_slewed_have_a_column_of_their_own_where_there_are_any() -> None:
     assert lines_of([host("hv1", corrected("web1"), slewing("db1")), host("hv2", slewing("db2", -150_000_000))]) == [
-        "hypervisor  guests  corrected  unchanged  slewing  skipped  failed  largest before  largest after",
-        "----------  ------  ---------  ---------  -------  -------  ------  --------------  -------------",
-        "hv1              2          1          0        1        0       0         -21.0 s        +200 ms",
-        "hv2              1          0          0        1        0       0         -150 ms        -150 ms",
-        "total            3          1          0        2        0       0         -21.0 s        +200 ms",
+        "hypervisor  guests  corrected  unchanged  slewing  skipped  failed  largest before  largest left",
+        "----------  ------  ---------  ---------  -------  -------  ------  --------------  ------------",
+        "hv1              2          1          0        1        0       0         -21.0 s       +200 ms",
+        "hv2              1          0          0        1        0       0         -150 ms       -150 ms",
+        "total            3          1          0        2        0       0         -21.0 s       +200 ms",
     ]
 
 
@@ -45,7 +45,7 @@ def test_a_run_that_gathered_facts_has_other_columns() -> None:
         "hv1              3         1        1       1",
         r"hv22             0         0        0       0  timeout: \u001b[2J{{ 7 }}",
         "total            3         1        1       1",
-        "hv1: web2: unreadable_result: its result has no status that is known",
+        "hv1: web2: unreadable_result: its result has no known status",
     ]
 
 

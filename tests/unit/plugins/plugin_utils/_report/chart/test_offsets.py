@@ -53,13 +53,14 @@ def test_every_guest_has_a_mark_before_and_one_after_with_its_name(number: int) 
     assert names == {f"web{index}": 2 for index in range(number)}
 
 
-def test_a_tooltip_tells_name_status_and_figures() -> None:
-    told = "web0 on hv1\ncorrected\nbefore \u22121.00 s ±500 µs\nafter +7 ns ±500 µs"
-    assert [mark.tooltip for mark in marks(drawn([guest(0, -(10**9), 7)]))] == [told, told]
-    assert marks(drawn([guest(0, -(10**9))], CHECKING))[0].tooltip.startswith("web0 on hv1\nto correct\n")
+def test_a_tooltip_has_name_status_and_figures() -> None:
+    tooltip = "web0 on hv1\ncorrected\nbefore \u22121.00 s ±500 µs\nafter +7 ns ±500 µs"
+    assert [mark.tooltip for mark in marks(drawn([guest(0, -(10**9), 7)]))] == [tooltip, tooltip]
+    pending = guest(0, -(10**9), status="would_correct")
+    assert marks(drawn([pending], CHECKING))[0].tooltip.startswith("web0 on hv1\nwould correct\n")
 
 
-def test_a_row_has_a_line_for_its_way_and_one_for_each_uncertainty() -> None:
+def test_a_row_has_a_line_for_its_step_and_one_for_each_uncertainty() -> None:
     made = drawn([guest(0, -(10**9), 7), guest(1, 5, status="unchanged")]).rows
     assert [([line.kind for line in row.lines], [mark.hollow for mark in row.marks]) for row in made.rows] == [
         (["row", "way corrected", "whisker corrected", "whisker corrected"], [True, False]),
@@ -68,7 +69,7 @@ def test_a_row_has_a_line_for_its_way_and_one_for_each_uncertainty() -> None:
 
 
 @pytest.mark.slow
-def test_of_very_many_guests_columns_tell_the_names() -> None:
+def test_with_very_many_guests_columns_have_the_names() -> None:
     made = drawn(fleet(10_000)).dots
     assert made is not None
     assert marks(drawn(fleet(10_000))) == []
@@ -79,12 +80,12 @@ def test_of_very_many_guests_columns_tell_the_names() -> None:
     assert any(several.fullmatch(tooltip) for tooltip in tooltips)
 
 
-def test_the_same_guests_make_the_same_chart_in_whatever_order() -> None:
+def test_the_chart_does_not_depend_on_the_order_of_the_guests() -> None:
     guests = fleet(500)
     assert drawn(random.Random(1).sample(guests, len(guests))) == drawn(guests)
 
 
-def test_dots_share_no_place_and_a_failure_stands_on_top_of_its_column() -> None:
+def test_dots_have_different_places_and_a_failure_is_on_top_of_its_column() -> None:
     guests = [guest(0, 5, status="failed"), *(guest(index, 5, status="unchanged") for index in range(1, 300))]
     placed = stack([(item, Offset(5, 1)) for item in guests], Scale.of([5], None), 150.0)
     assert len({(item.percent, item.above) for item in placed}) == 300
@@ -92,14 +93,14 @@ def test_dots_share_no_place_and_a_failure_stands_on_top_of_its_column() -> None
     assert (top.guest.status, top.above <= 152.0) == ("failed", True)
 
 
-def test_a_guest_that_was_not_stepped_stands_in_both_lanes_but_not_in_check_mode() -> None:
+def test_a_guest_that_was_not_stepped_is_in_both_lanes_except_in_check_mode() -> None:
     guests = [guest(index, 5 + index, status="unchanged") for index in range(50)]
     lanes = {settings: drawn(guests, settings).dots.lanes for settings in (SETTINGS, CHECKING)}
     assert [(lane.name, len(lane.marks)) for lane in lanes[SETTINGS]] == [("before", 50), ("after", 50)]
     assert [(lane.name, len(lane.marks)) for lane in lanes[CHECKING]] == [("before", 50)]
 
 
-def test_the_legend_counts_what_was_measured_and_explains_the_marks_of_rows() -> None:
+def test_the_legend_counts_measured_guests_and_explains_the_marks_of_rows() -> None:
     few = drawn([guest(0, 5, 5), guest(1, 5, 5, "failed"), guest(2, None)])
     assert [meaning for _mark, meaning in few.legend] == ["corrected 1", "failed 1", "before", "after, or not stepped"]
     assert [meaning for _mark, meaning in drawn(fleet(1_000)).legend] == ["corrected 1,000"]

@@ -14,7 +14,7 @@ tolerances = st.none() | st.integers(0, 366 * 86400 * SECOND_NS)
 
 
 @given(st.lists(offsets), tolerances)
-def test_every_offset_has_its_place_in_order_on_both_sides_of_zero(values: list[int], tolerance_ns: int | None) -> None:
+def test_offsets_are_in_order_on_both_sides_of_zero(values: list[int], tolerance_ns: int | None) -> None:
     scale = Scale.of(values, tolerance_ns)
     places = [scale.percent(ns) for ns in sorted([*values, 0])]
     assert all(0 <= place <= 100 for place in places)
@@ -26,7 +26,7 @@ def test_every_offset_has_its_place_in_order_on_both_sides_of_zero(values: list[
 
 
 @given(st.lists(offsets), tolerances)
-def test_labels_do_not_run_into_each_other(values: list[int], tolerance_ns: int | None) -> None:
+def test_labels_do_not_overlap(values: list[int], tolerance_ns: int | None) -> None:
     ticks = Scale.of(values, tolerance_ns).ticks()
     assert [tick.label for tick in ticks if tick.level == 0].count("0") == 1
     for level, width in enumerate((185, 250, 480, 950)):
