@@ -250,16 +250,17 @@ def label(status: str) -> str:
     return status.replace("_", " ")
 
 
-def beyond_sentence(guests: Iterable[ReportedGuest]) -> str:
-    """Return how many guests were left beyond tolerance, and which is the worst; empty if none."""
+def beyond_sentence(guests: Iterable[ReportedGuest]) -> tuple[str, str]:
+    """Return how many guests were left beyond tolerance and which is the worst, and its name; empty if none."""
     beyond = [(guest, guest.last) for guest in guests if guest.is_beyond]
     if not beyond:
-        return ""
-    found = _largest(beyond)
-    worst = f"{found[0].label}, {found[1].direction}" if found else beyond[0][0].label
+        return "", ""
+    largest = _largest(beyond)
+    name = largest[0].label if largest else beyond[0][0].label
+    worst = f"{name}, {largest[1].direction}" if largest else name
     if len(beyond) == 1:
-        return f"1 guest is beyond tolerance: {worst}."
-    return f"{len(beyond):,} guests are beyond tolerance, the worst: {worst}."
+        return f"1 guest is beyond tolerance: {worst}.", name
+    return f"{len(beyond):,} guests are beyond tolerance, the worst: {worst}.", name
 
 
 def unproven_sentence(guests: Iterable[ReportedGuest]) -> str:

@@ -29,10 +29,11 @@ _UNFOLDED = 12
 
 
 class Sentence(NamedTuple):
-    """``href``: the section that has the details, or empty."""
+    """``href``: the section that has the details, or empty. ``name``: the guest's name in the text, if there is one."""
 
     text: str
     href: str = ""
+    name: str = ""
 
 
 class Verdict(NamedTuple):
@@ -114,10 +115,11 @@ def verdict(fleet: Fleet) -> Verdict:
 
 def _bad(fleet: Fleet) -> list[Sentence]:
     failed = fleet.tally.by_status["failed"]
+    beyond, worst = beyond_sentence(fleet.guests)
     lost = f"{fleet.lost:,} of {counted(fleet.size, 'hypervisor')} failed."
     is_nothing = any(each.host == NOWHERE and each.problem is not None for each in fleet.hypervisors)
     sentences = (
-        Sentence(beyond_sentence(fleet.guests), "#guests"),
+        Sentence(beyond, "#guests", worst),
         Sentence(lost if fleet.lost else "", "#hypervisors-failed"),
         Sentence("No guests were found." if is_nothing else ""),
         Sentence(f"{_of(failed, fleet)} failed." if failed else "", "#failed"),

@@ -65,7 +65,7 @@ def _summary(fleet: Sequence[Hypervisor], statuses: Sequence[str], offsets: Sequ
     remarks = ["", *(f"  {_problem_line(item)}" if item.problem else "" for item in fleet), ""]
     widths = [max(map(_width, column)) for column in zip(*rows)]
     head, *lines = (_line(cells, widths) + remark for cells, remark in zip(rows, remarks))
-    sentences = (beyond_sentence(guests), unproven_sentence(guests), unsynchronized_sentence(fleet))
+    sentences = (beyond_sentence(guests)[0], unproven_sentence(guests), unsynchronized_sentence(fleet))
     return [
         *(head, "  ".join("-" * width for width in widths), *lines, *_failures(guests)),
         *(sentence for sentence in sentences if sentence),

@@ -89,12 +89,12 @@ def test_the_verdict_has_every_sentence_that_holds(guests: list[Any], tone: str,
 
 def test_a_hypervisor_that_failed_is_never_good_news() -> None:
     made = verdict(fleet(host("hv1", corrected("a")), host("hv2", error={"code": "x"})))
-    assert made == ("bad", [("1 of 2 hypervisors failed.", "#hypervisors-failed")])
+    assert made == ("bad", [("1 of 2 hypervisors failed.", "#hypervisors-failed", "")])
 
 
 def test_a_run_without_guests_is_bad() -> None:
     made = verdict(fleet(host("hv1"), host("(nowhere)", error={"code": "not_found"})))
-    assert made == ("bad", [("No guests were found.", "")])
+    assert made == ("bad", [("No guests were found.", "", "")])
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_a_run_without_guests_is_bad() -> None:
 def test_clocks_of_hypervisors_that_are_not_synchronized_are_in_the_verdict(number: int, sentence: str) -> None:
     hosts = [host(f"hv{each}", corrected("a"), host_clock=host_clock(False)) for each in range(number)]
     hosts.append(host("hv9", corrected("a"), host_clock=host_clock()))
-    assert verdict(fleet(*hosts)) == ("fair", [("No guest failed.", ""), (sentence, "#hypervisors")])
+    assert verdict(fleet(*hosts)) == ("fair", [("No guest failed.", "", ""), (sentence, "#hypervisors", "")])
 
 
 def test_warnings_that_guests_share_are_one_group() -> None:
