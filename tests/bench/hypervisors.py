@@ -41,7 +41,7 @@ def _run(hypervisors: int, guests: int, say: Say) -> Figures:
         here = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable, "qga_become": False}
         names = [f"host{number:02}" for number in range(1, hypervisors + 1)]
         hosts = {each: {"qga_sockets": [f"{directory}/{each}/*.qga"]} for each in names}
-        inventory.write_text(yaml.safe_dump({"all": {"vars": here, "hosts": hosts}}), encoding="utf-8")
+        inventory.write_text(yaml.safe_dump({"hypervisors": {"vars": here, "hosts": hosts}}), encoding="utf-8")
         with SimulatedFleet(directory, named(profiles(guests, SEED), hosts=hypervisors)) as fleet:
             before_s, begun = fleet.cpu_seconds(), time.monotonic()
             done = subprocess.run(

@@ -1,13 +1,15 @@
 """The playbooks for fleets as a user runs them: the installed collection, four hypervisors, simulated guests.
 
-All hypervisors are this machine, with sockets of their own each; one cannot be reached, and one has no libvirt. A
-playbook run costs seconds, so the tests share a few.
+Each hypervisor is this machine, with sockets of its own; one is unreachable, and one has no libvirt. Runs take seconds,
+so the tests share a few.
 """
 
 from __future__ import annotations
 
+import html
 import json
 import re
+import shlex
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +24,7 @@ from tests.processes.ansible_run import PlaybookRun, every_core, run_playbook_of
 
 BEHIND_NS = -3 * SECOND_NS
 NEAR_NS = SECOND_NS // 10  # the tolerance
-# What guests are called is not to be taken for a template, and what hypervisors are called not for a way out.
+# The name of a guest must not become a template, and that of a hypervisor must not lead to another directory.
 ODD = "hv2/{{ 6 * 7 }}"
 ESCAPING = "../hv2"
 PROFILES = {
@@ -50,18 +52,20 @@ def inventory(fleet: SimulatedFleet, tmp_path_factory: pytest.TempPathFactory) -
     hosts: dict[str, dict[str, Any]] = {
         "hv1": {"qga_sockets": sockets("hv1/dead"), "qga_exclude": ["leave-*"]},
         ESCAPING: {"qga_sockets": sockets(ODD)},
-        # Ansible takes it for unreachable, since it can put nothing there.
+        # Unreachable to Ansible, which cannot write there.
         "lost": {"ansible_remote_tmp": "/proc/nonesuch"},
         "bare": {"qga_uri": "qemu+unix:///system?socket=/nonexistent"},
     }
     file = tmp_path_factory.mktemp("inventory") / "hypervisors.yml"
-    file.write_text(yaml.safe_dump({"all": {"hosts": hosts, "vars": {"qga_timeout": 0.5}}}), encoding="utf-8")
+    group = {"hypervisors": {"hosts": hosts, "vars": {"qga_timeout": 0.5}}}
+    # A host that is not a hypervisor.
+    file.write_text(yaml.safe_dump({**group, "guests": {"hosts": {"web1": None}}}), encoding="utf-8")
     return file
 
 
 def table(run: PlaybookRun) -> dict[str, list[str]]:
-    """The rows of the summary by the hypervisor's name, and the lines below it in the row of the empty name."""
-    lines: list[str] = run.result("Tell what came of it")["msg"]
+    """Return the rows of the summary by hypervisor, and the lines below it under an empty name."""
+    lines: list[str] = run.result("Summarize")["msg"]
     end = next(number for number, line in enumerate(lines) if line.startswith("total "))
     return {**{line.split()[0]: line.split()[1:] for line in lines[2 : end + 1]}, "": lines[end + 1 :]}
 
@@ -78,65 +82,116 @@ def is_near(offset_ns: int, truth_ns: int) -> bool:
 
 
 class Resynced(NamedTuple):
+    """A run, and its report as a page and as data."""
+
     run: PlaybookRun
     report: str
+    data: dict[str, Any]
+
+
+def resynced_in(directory: Path, run: PlaybookRun, name: str = "resync_fleet") -> Resynced:
+    page, data = (directory / f"{name}.{suffix}" for suffix in ("html", "json"))
+    assert sorted(directory.iterdir()) == [page, data], run.output
+    return Resynced(run, page.read_text(encoding="utf-8"), json.loads(data.read_text(encoding="utf-8")))
+
+
+def summed(statuses: dict[str, int]) -> dict[str, int]:
+    """Return the totals of a run that resynced clocks."""
+    none = dict.fromkeys(("corrected", "would_correct", "unchanged", "slewing", "skipped", "failed"), 0)
+    return {"total": sum(statuses.values()), **none, **statuses}
 
 
 @pytest.fixture(scope="module")
 def checked(fleet: SimulatedFleet, inventory: Path, tmp_path_factory: pytest.TempPathFactory) -> Resynced:
-    """In check mode."""
+    """Run in check mode."""
     directory = tmp_path_factory.mktemp("checked")
     run = run_playbook_of_collection("resync_fleet", "--check", inventory=inventory, directory=directory)
     assert all(is_near(truth, PROFILES[name].offset_ns) for name, truth in fleet.truths().items())
-    return Resynced(run, (directory / "resync_fleet.html").read_text(encoding="utf-8"))
+    return resynced_in(directory, run)
 
 
 @pytest.fixture(scope="module")
 def resynced(
-    checked: Resynced,  # noqa: ARG001  # it comes first
+    checked: Resynced,  # noqa: ARG001  # it runs first
     inventory: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Resynced:
-    """In batches of three."""
+    """Run in batches of three."""
     report = tmp_path_factory.mktemp("resynced") / "report.html"
     options = ("-e", "qga_batch_size=3", "-e", f"qga_report={report}")
     run = run_playbook_of_collection("resync_fleet", *options, inventory=inventory)
-    return Resynced(run, report.read_text(encoding="utf-8"))
+    return resynced_in(report.parent, run, report.stem)
 
 
-def test_check_mode_reports_what_it_would_do(checked: Resynced) -> None:
+def test_check_mode_reports_the_guests_that_a_run_would_correct(checked: Resynced) -> None:
     assert checked.run.status == 2, checked.run.output
     assert table(checked.run)["total"][:5] == ["9", "7", "0", "1", "1"]
+    assert checked.run.result("Summarize")["msg"][0].split("  ")[2] == "would correct"
+    assert checked.data["summary"] | summed({"would_correct": 7, "skipped": 1, "failed": 1}) == checked.data["summary"]
+    assert checked.data["settings"]["check_mode"] is True
+    assert "7 of 9 guests would be corrected." in checked.report
     assert "Check mode." in checked.report
     assert "web1.qga" in checked.report
 
 
-def test_clocks_are_set_right_and_others_left_alone(resynced: Resynced, fleet: SimulatedFleet) -> None:
+def test_clocks_are_corrected_and_excluded_ones_left_alone(resynced: Resynced, fleet: SimulatedFleet) -> None:
     truths, received = fleet.truths(), fleet.received()
     assert all(is_near(truths[name], 0) for name in WORKED_ON), resynced.run.output
     assert is_near(truths["hv1/leave-me"], BEHIND_NS)
     assert not any(received["hv1/leave-me"].values())
 
 
-def test_each_batch_has_its_line(resynced: Resynced) -> None:
+def test_each_batch_has_a_line(resynced: Resynced) -> None:
     found = re.findall(r"^(?:ok|changed): \[hv1\] => \(item=(.*)\)$", resynced.run.output, re.MULTILINE)
     assert found == ["batch 1 of 3: guests 1 to 3", "batch 2 of 3: guests 4 to 6", "batch 3 of 3: guests 7 to 7"]
     assert f"changed: [{ESCAPING}] => (item=all 2 guests)" in resynced.run.output
 
 
-def test_the_summary_has_every_hypervisor_and_those_with_failures_fail_the_run(resynced: Resynced) -> None:
+def test_the_summary_has_every_hypervisor_and_those_with_failures_fail(resynced: Resynced) -> None:
     rows = table(resynced.run)
     assert rows["hv1"][:5] == ["7", "5", "0", "1", "1"]
     assert rows[ESCAPING][:5] == ["2", "2", "0", "0", "0"]
     assert "unreachable:" in rows["lost"]
     assert "hypervisor_unavailable:" in rows["bare"]
     (failure,) = rows[""]
-    assert failure.startswith("hv1: ")
-    assert "dead.qga: unresponsive: " in failure
+    assert failure.startswith("hv1: dead: unresponsive: ")
     assert resynced.run.status == 2
     assert failed_hosts(resynced.run) == {"hv1", "lost", "bare"}
     assert '"msg": "1 of 7 guests failed."' in resynced.run.output
     assert "Traceback" not in resynced.run.output
+
+
+def test_the_totals_are_published(resynced: Resynced) -> None:
+    (stats,) = (task.result["ansible_stats"] for task in resynced.run.tasks if task.task == "Publish the totals")
+    assert stats["data"] == {"qga_summary": summed({"corrected": 7, "skipped": 1, "failed": 1})}
+    assert stats["aggregate"] is False
+
+
+def test_the_data_is_that_of_the_page(resynced: Resynced, inventory: Path) -> None:
+    header, guests = resynced.data["header"], resynced.data["guests"]
+    assert resynced.data["schema"] == 1
+    assert header["play"] == "Resync the clocks of all guests"
+    assert header["inventory"] == [str(inventory)]
+    assert 0 < header["duration"] < 600
+    assert all(header[key] for key in ("collection_version", "ansible_core", "controller", "started_at"))
+    assert all(header[key] in resynced.report for key in ("collection_version", "ansible_core", "controller"))
+    assert [hypervisor["host"] for hypervisor in resynced.data["hypervisors"]] == [ESCAPING, "bare", "hv1", "lost"]
+    assert {guest["label"] for guest in guests if guest["status"] == "failed"} == {"dead"}
+    assert len(guests) == 9
+    assert all(abs(guest["offset"]) < 0.1 for guest in guests if guest["status"] == "corrected")
+
+
+def test_a_command_in_the_report_runs_the_failed_guests_again(
+    resynced: Resynced, inventory: Path, fleet: SimulatedFleet, tmp_path: Path
+) -> None:
+    commands = [html.unescape(found) for found in re.findall(r"<pre><code>(.*?)</code></pre>", resynced.report)]
+    assert len(commands) == 2
+    program, playbook, _i, source, _e, variables = shlex.split(commands[0])
+    assert (program, playbook, source) == ("ansible-playbook", "qemu.guest_agent.resync_fleet", str(inventory))
+    assert json.loads(variables) == {"qga_hosts": "hv1", "qga_sockets": [fleet.path("hv1/dead")]}
+    run = run_playbook_of_collection("resync_fleet", "-e", variables, inventory=inventory, directory=tmp_path)
+    assert table(run)["hv1"][:5] == ["1", "0", "0", "0", "1"]
+    assert json.loads(shlex.split(commands[1])[-1]) == {"qga_hosts": "bare,lost"}
 
 
 def test_the_report_has_every_guest_that_was_selected(resynced: Resynced) -> None:
@@ -166,7 +221,19 @@ def test_the_exit_status_depends_on_fail_on(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_clocks_that_are_not_proven_right_are_failures_and_the_report_says_so(tmp_path: Path) -> None:
+@pytest.mark.parametrize("playbook", ["resync_fleet", "gather_facts"])
+@pytest.mark.parametrize("arguments", [(), ("--limit", "hv1")])
+def test_an_inventory_without_the_group_is_refused_in_a_sentence(
+    playbook: str, arguments: tuple[str, ...], tmp_path: Path
+) -> None:
+    run = run_playbook_of_collection(playbook, *arguments, inventory="hv1,hv2", directory=tmp_path)
+    assert run.status == 2, run.output
+    assert "The inventory has no group hypervisors, or an empty one." in run.output
+    assert "pass -e qga_hosts=PATTERN." in run.output
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_clocks_that_are_not_proven_right_are_failures_in_the_report(tmp_path: Path) -> None:
     slow = {"forward_seconds": 0.2, "backward_seconds": 0.1}
     profiles = {
         "hv1/slow": Profile(offset_ns=BEHIND_NS, **slow),
@@ -175,7 +242,7 @@ def test_clocks_that_are_not_proven_right_are_failures_and_the_report_says_so(tm
     }
     with SimulatedFleet(tmp_path / "fleet", profiles) as fleet:
         sockets = str(Path(fleet.path("hv1/slow")).with_name("*.qga"))
-        options = json.dumps({"qga_sockets": [sockets], "qga_timeout": 1})
+        options = json.dumps({"qga_hosts": "hv1", "qga_sockets": [sockets], "qga_timeout": 1})
         run = run_playbook_of_collection("resync_fleet", "-e", options, inventory="hv1,", directory=tmp_path)
     assert run.status == 2, run.output
     assert table(run)["hv1"][:5] == ["3", "1", "0", "0", "2"]
@@ -187,30 +254,29 @@ def test_clocks_that_are_not_proven_right_are_failures_and_the_report_says_so(tm
     assert written.count('<td class="off">unproven</td>') == 2
 
 
-def test_a_run_that_finds_no_guest_fails(tmp_path: Path) -> None:
-    run = run_playbook_of_collection(
-        "resync_fleet", "-e", "qga_sockets=/nonexistent/*.qga", inventory="hv1,hv2", directory=tmp_path
-    )
+def test_a_run_that_finds_no_guests_fails(tmp_path: Path) -> None:
+    variables = json.dumps({"qga_hosts": "all", "qga_sockets": "/nonexistent/*.qga"})
+    run = run_playbook_of_collection("resync_fleet", "-e", variables, inventory="hv1,hv2", directory=tmp_path)
     assert run.status == 2, run.output
     assert table(run)["(nowhere)"][:5] == ["0", "0", "0", "0", "0"]
-    assert "no guest was found at all [not_found]." in run.output
+    assert "no guests found [not_found]." in run.output
 
 
 @pytest.mark.parametrize(
-    ("variable", "says"),
+    ("variable", "error"),
     [
-        ("qga_fail_on=some", "qga_fail_on has to be any, all or none, and is some"),
-        ("qga_batch_size=many", "qga_batch_size has to be a number of guests, and is many"),
+        ("qga_fail_on=some", "qga_fail_on must be any, all or none, not some"),
+        ("qga_batch_size=many", "qga_batch_size must be a number of guests, not many"),
         ("qga_tolerance=-1", "tolerance is -1.0 s"),
         ("qga_domains=web1", "more than one target given: domains, sockets [invalid_option]"),
     ],
 )
-def test_a_wrong_variable_is_refused_in_a_sentence(variable: str, says: str, inventory: Path, tmp_path: Path) -> None:
+def test_a_wrong_variable_is_refused_in_a_sentence(variable: str, error: str, inventory: Path, tmp_path: Path) -> None:
     run = run_playbook_of_collection(
         *("resync_fleet", "-e", variable, "--check", "--limit", ESCAPING), inventory=inventory, directory=tmp_path
     )
     assert run.status == 2, run.output
-    assert says in run.output
+    assert error in run.output
     assert "Traceback" not in run.output
 
 
@@ -225,27 +291,29 @@ def modes_in(directory: Path) -> dict[str, int]:
 
 @every_core
 @pytest.mark.parametrize(("directory_mode", "mode"), [(0o700, 0o600), (0o2770, 0o664), (0o750, 0o440)])
-def test_reports_and_files_of_facts_that_are_there_and_their_directory_keep_their_modes(
+def test_existing_reports_and_files_of_facts_and_their_directory_keep_their_modes(
     core: str, directory_mode: int, mode: int, inventory: Path, tmp_path: Path
 ) -> None:
-    report, facts = tmp_path / "resync_fleet.html", tmp_path / "guest_facts" / "hv1.json"
+    report, data, facts = (
+        tmp_path / name for name in ("resync_fleet.html", "resync_fleet.json", "guest_facts/hv1.json")
+    )
     facts.parent.mkdir()
     facts.parent.chmod(directory_mode)
-    for file in (report, facts):
+    for file in (report, data, facts):
         file.write_text("{}")
         file.chmod(mode)
     for command in (["gather_facts"], ["resync_fleet", "--check"]):
         run_playbook_of_collection(*command, "--limit", "hv1", inventory=inventory, directory=tmp_path, core=core)
     assert "guests" in json.loads(facts.read_text(encoding="utf-8"))
     assert "Check mode." in report.read_text(encoding="utf-8")
-    kept = {"guest_facts": directory_mode, "guest_facts/hv1.json": mode, "resync_fleet.html": mode}
+    assert json.loads(data.read_text(encoding="utf-8"))["settings"]["check_mode"] is True
+    kept = {"guest_facts": directory_mode, "guest_facts/hv1.json": mode}
+    kept |= {"resync_fleet.html": mode, "resync_fleet.json": mode}
     assert modes_in(tmp_path) == kept
 
 
 @every_core
-def test_files_and_directories_that_the_playbooks_create_have_a_mode_of_their_own(
-    core: str, inventory: Path, tmp_path: Path
-) -> None:
+def test_new_files_and_directories_have_the_documented_modes(core: str, inventory: Path, tmp_path: Path) -> None:
     (tmp_path / "private").mkdir(mode=0o700)
     for command in (
         ["gather_facts", "-e", "qga_directory=private/new/facts"],
@@ -258,6 +326,7 @@ def test_files_and_directories_that_the_playbooks_create_have_a_mode_of_their_ow
         "private/new/facts": 0o755,
         "private/new/facts/hv1.json": 0o640,
         "private/new.html": 0o644,
+        "private/new.json": 0o644,
     }
 
 
@@ -265,7 +334,7 @@ def test_files_and_directories_that_the_playbooks_create_have_a_mode_of_their_ow
 
 
 class Gathered(NamedTuple):
-    """What came of it in check mode, then twice for real."""
+    """A run in check mode, and then two real ones."""
 
     directory: Path
     check: PlaybookRun
@@ -296,7 +365,7 @@ def test_each_hypervisor_has_a_file_and_gathering_twice_changes_nothing(gathered
     assert [path.name for path in gathered.directory.parent.iterdir()] == ["guest_facts"]
 
 
-def test_the_facts_are_of_every_guest_in_order(gathered: Gathered, fleet: SimulatedFleet) -> None:
+def test_the_facts_have_every_guest_in_order(gathered: Gathered, fleet: SimulatedFleet) -> None:
     text = (gathered.directory / "hv1.json").read_text(encoding="utf-8")
     content = json.loads(text)
     assert text == json.dumps(content, indent=4, sort_keys=True) + "\n"
@@ -320,6 +389,8 @@ def test_the_summary_of_facts(gathered: Gathered) -> None:
     assert found["total"] == ["9", "7", "1", "1"]
     assert "unreachable:" in found["lost"]
     assert found[""][-1] == f"The files are in {gathered.directory}."
-    assert checked[""][-1] == "No file was written, since this is check mode."
+    assert checked[""][-1] == "Check mode: no files were written."
     assert gathered.first.status == gathered.check.status == 2
+    (stats,) = (task.result["ansible_stats"] for task in gathered.first.tasks if task.task == "Publish the totals")
+    assert stats["data"] == {"qga_summary": {"total": 9, "gathered": 7, "skipped": 1, "failed": 1}}
     assert failed_hosts(gathered.first) == {"hv1", "lost", "bare"}

@@ -164,7 +164,9 @@ def test_hosts_and_groups_can_be_named_by_bait(acted: Acted) -> None:
 # --------------------------------------------------------------------------------------------------- in files, and back
 
 
-@pytest.mark.parametrize("file", ["facts.json", "facts.yml", "guest_facts/hv1.json", "guest_facts/hv2.json"])
+@pytest.mark.parametrize(
+    "file", ["facts.json", "facts.yml", "guest_facts/hv1.json", "guest_facts/hv2.json", "resync_fleet.json"]
+)
 def test_a_file_of_facts_holds_no_template(file: str, acted: Acted) -> None:
     # JSON is YAML.
     content = yaml.safe_load((acted.place.written / file).read_text(encoding="utf-8"))
@@ -192,7 +194,7 @@ def test_the_report_and_the_summary_show_it_as_text(acted: Acted) -> None:
     page = (acted.place.written / "resync_fleet.html").read_text(encoding="utf-8")
     assert (page.count("<script"), page.count("<img")) == (1, 0)
     assert {text for text in texts_of(acted.place).values() if visible(text) not in html.unescape(page)} == set()
-    lines = acted.runs["resync_fleet"].result("Tell what came of it")["msg"]
+    lines = acted.runs["resync_fleet"].result("Summarize")["msg"]
     assert any(r"\x7b{ lookup(" in line for line in lines)
     assert not any(re.search(r"\{[{%#]", line) for line in lines)
 

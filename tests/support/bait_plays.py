@@ -205,7 +205,7 @@ def of_collection(name: str, place: Workspace, *arguments: str) -> PlaybookRun:
         "hv2": {"qga_sockets": [place.socket(f"{kind}-*") for kind in ("refusing", "failing", "twice", "keyed")]},
     }
     inventory = place.directory / "hypervisors.yml"
-    inventory.write_text(yaml.safe_dump({"all": {"hosts": hosts}}), encoding="utf-8")
+    inventory.write_text(yaml.safe_dump({"hypervisors": {"hosts": hosts}}), encoding="utf-8")
     settings = {"environment": SETTINGS, "core": place.core, "on_terminal": True}
     return run_playbook_of_collection(name, *arguments, inventory=inventory, directory=place.written, **settings)
 

@@ -152,7 +152,7 @@ def test_a_fleet_of_domains(guest: Guest, tmp_path: Path) -> None:
     resync = run_playbook_of_collection("resync_fleet", *HERE, *asked, directory=tmp_path)
     assert resync.status == 2, resync.output
     assert "(item=the one guest)" in resync.output
-    assert "No hypervisor that answered has qga-nonesuch." in resync.output
+    assert "Not found on any hypervisor that answered: qga-nonesuch." in resync.output
     assert abs(guest.witness.offset().offset_ns) < NEAR_NS
     report = (tmp_path / "resync_fleet.html").read_text(encoding="utf-8")
     assert guest.name in report
