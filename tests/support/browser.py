@@ -76,10 +76,9 @@ class Browser:
     def run(self, script: str, *arguments: Any) -> Any:
         return self.driver.execute_script(script, *arguments)
 
-    def picture(self, path: Path, *, whole: bool = True) -> None:
-        """Save the window, or the whole page, as a PNG."""
-        made = self.command("Page.captureScreenshot", format="png", captureBeyondViewport=whole)
-        path.write_bytes(base64.b64decode(made["data"]))
+    def picture(self, path: Path) -> None:
+        """Save the window as a PNG."""
+        path.write_bytes(base64.b64decode(self.command("Page.captureScreenshot", format="png")["data"]))
 
     def command(self, name: str, **parameters: Any) -> Any:
         return self.driver.execute_cdp_cmd(name, parameters)

@@ -81,9 +81,9 @@ def skipped(name: str, code: str = "not_running", **other: Any) -> Result:
 
 
 def left_beyond(name: str, before_ns: int = 90 * SECOND_NS) -> Result:
-    """Return the result of a guest that was measured beyond tolerance and skipped."""
-    reason = {"code": "opted_out", "message": f"domain {name} must not be touched", "hint": "Remove the mark."}
-    return not_stepped(name, "skipped", before_ns, within_tolerance=False, reason=reason)
+    """Return the result of a guest whose clock may not be stepped back."""
+    warning = f"the guest is {before_ns / SECOND_NS:g} s ahead and was left so: backward=slew forbids stepping it back"
+    return unchanged(name, before_ns, within_tolerance=False, warnings=[warning])
 
 
 def host(name: str, *guests: Any, error: Any = None, host_clock: Any = None) -> Result:
