@@ -246,7 +246,8 @@ def test_tables_are_tables_to_a_screen_reader(browser: Browser) -> None:
 @pytest.mark.parametrize("width", WIDTHS)
 def test_every_window_is_wide_enough(browser: Browser, width: int) -> None:
     browser.look(width=width)
-    for fleet in (fleet_of(4), fleet_of(200), hostile_fleet()):
+    long_names = [host("hv1.example.org", unchanged("a" * 60)), host("hv2.example.org", unchanged("/run/" + "b" * 60))]
+    for fleet in (fleet_of(4), fleet_of(200), hostile_fleet(), long_names):
         browser.open(fleet)
         assert browser.run("return document.documentElement.scrollWidth") <= width
     # The column on the tolerance is never cut.

@@ -116,8 +116,8 @@ def _guest(guest: ReportedGuest) -> Document:
 
 def _offset(when: str, offset: Offset | None) -> Mapping[str, object]:
     return {
-        **_seconds(f"offset{when}", offset and offset.ns),
-        **_seconds(f"uncertainty{when}", offset and offset.uncertainty_ns),
+        **_seconds(f"offset{when}", None if offset is None else offset.ns),
+        **_seconds(f"uncertainty{when}", None if offset is None else offset.uncertainty_ns),
     }
 
 

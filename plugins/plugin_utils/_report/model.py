@@ -97,7 +97,7 @@ class Offset:
 
     @property
     def direction(self) -> str:
-        """Return such as ``20.9 s behind``."""
+        """Return the offset in words, such as ``20.9 s behind``."""
         return f"{duration(abs(self.ns))} {'behind' if self.ns < 0 else 'ahead'}"
 
 

@@ -258,6 +258,6 @@ def _largest_first(groups: dict[str, list[Case]]) -> list[tuple[str, list[Case]]
 def _folded(cases: Sequence[Case]) -> tuple[Sequence[Case], Sequence[Case]]:
     """Return the cases that are shown, and those that are folded."""
     ordered = sorted(cases, key=lambda case: case.order)
-    # One more row takes no more room than a line that says that there is one more.
+    # Folding a single row would save no room.
     cut = len(ordered) if len(ordered) <= _UNFOLDED + 1 else _UNFOLDED
     return ordered[:cut], ordered[cut:]

@@ -127,7 +127,7 @@ def _middle(name: str, beside: str = "") -> Markup:
         return Markup.escape(name)
     folder, slash, file = name.rpartition("/")
     head = folder or name
-    cut = len(head) - _TAIL if len(head) > _FITS else len(head)
+    cut = len(head) - _TAIL if len(head) > (_TAIL + 2 if folder else _FITS) else len(head)
     parts = [Markup("<b>{}</b>").format(part) for part in (head[:cut], head[cut:]) if part]
     if folder:
         parts.append(Markup('<b class="file">{}</b>').format(slash + file))

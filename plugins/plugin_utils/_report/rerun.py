@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from typing import Iterable, NamedTuple
+from typing import Iterable, Mapping, NamedTuple
 
 from .format import counted
 from .model import NOWHERE, Fleet, Header, ReportedGuest
@@ -68,13 +68,13 @@ def reruns(fleet: Fleet, header: Header) -> list[Rerun]:
 def _whole(hosts: list[str], remark: str, fleet: Fleet, header: Header) -> list[Rerun]:
     if not hosts:
         return []
-    variables: dict[str, object] = {"qga_hosts": ",".join(hosts)}
+    variables = {"qga_hosts": ",".join(hosts)}
     if not all(map(_HOST.fullmatch, hosts)) or len(json.dumps(variables)) > _LONGEST:
         return [_rerun(f"{remark}Run the whole fleet again:", {}, fleet, header)]
     return [_rerun(f"{remark}Run all guests of {counted(len(hosts), 'hypervisor')} again:", variables, fleet, header)]
 
 
-def _rerun(sentence: str, variables: dict[str, object], fleet: Fleet, header: Header) -> Rerun:
+def _rerun(sentence: str, variables: Mapping[str, object], fleet: Fleet, header: Header) -> Rerun:
     inventory = header.inventory if all(map(str.isprintable, header.inventory)) else ()
     arguments = ["ansible-playbook", PLAYBOOK]
     for source in inventory or (_INVENTORY,):
