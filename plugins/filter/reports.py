@@ -130,7 +130,7 @@ def _header(title: Any, play: Any, made_at: Any, started_at: Any, inventory: Any
         inventory=tuple(str.__str__(source) for source in sources if source),
         collection=_COLLECTION,
         version=version(),
-        ansible_core=ansible_core,
+        core=ansible_core,
         controller=printable(platform.node(), _LONGEST_TEXT),
     )
 

@@ -39,7 +39,7 @@ HEADER: dict[str, Any] = {
     "play": "Resync the clocks of all guests",
     "collection": "qemu.guest_agent",
     "version": "1.0.0",
-    "ansible_core": "2.19.3",
+    "core": "2.19.3",
     "controller": "controller.example.org",
     "inventory": ("/etc/ansible/hypervisors.yml",),
 }

@@ -62,7 +62,7 @@ def _header(header: Header) -> Document:
         "play": _known(header.play),
         "collection": _known(header.collection),
         "collection_version": _known(header.version),
-        "ansible_core": _known(header.ansible_core),
+        "core": _known(header.core),
         "controller": _known(header.controller),
         "inventory": list(header.inventory),
         "started_at": None if header.started_ns is None else utc(header.started_ns, "T", "Z"),

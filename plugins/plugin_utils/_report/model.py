@@ -60,7 +60,7 @@ class Header:
     play: str = ""
     collection: str = ""
     version: str = ""
-    ansible_core: str = ""
+    core: str = ""
     controller: str = ""
     inventory: tuple[str, ...] = ()
     started_ns: int | None = None

@@ -29,7 +29,7 @@ _LONGEST_NAME = 255
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 # The name of an inventory host that is not a pattern for several.
 _HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
-_LONGEST = 6000  # characters of variables; Linux limits an argument to 128 KiB, and people lose the overview before
+_LONGEST = 6000  # characters of variables; longer commands are unreadable, and Linux limits an argument to 128 KiB
 
 
 class Rerun(NamedTuple):

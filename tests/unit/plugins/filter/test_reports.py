@@ -55,7 +55,7 @@ def test_the_data_has_the_same() -> None:
         "play": "Ours",
         "collection": "qemu.guest_agent",
         "collection_version": version(),
-        "ansible_core": ansible_core,
+        "core": ansible_core,
         "controller": platform.node(),
         "inventory": ["/etc/hypervisors.yml"],
         "started_at": "2026-11-23T04:05:06Z",

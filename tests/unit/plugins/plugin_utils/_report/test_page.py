@@ -137,7 +137,7 @@ def test_the_page_shows_what_it_was_given() -> None:
         "play": "Resync them",
         "inventory": ("one.yml", "two.yml"),
         "controller": "control",
-        "ansible_core": "2.19.3",
+        "core": "2.19.3",
         "collection": "qemu.guest_agent",
         "version": "1.2.3",
     }
