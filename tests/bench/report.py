@@ -22,16 +22,16 @@ Table = tuple[Row, list[Row]]
 
 
 def row(label: str, spec: str, values: Iterable[object], *wanted: str) -> Row:
-    """Return the row with each of the values in the format ``spec``; None is a dash."""
+    """``spec`` formats each of the values; None is a dash."""
     return [label, *("-" if value is None else format(value, spec) for value in values), *wanted]
 
 
 def report(figures: Figures) -> str:
-    tables = [format_table(*table) for table in (*_one_guest_tables(figures), *_fleet_tables(figures))]
+    tables = [format_table(*table) for table in (*_of_one_guest(figures), *_of_fleets(figures))]
     return "\n\n".join([tables[0], _RATIOS.format(**figures), *tables[1:]])
 
 
-def _one_guest_tables(figures: Figures) -> Iterator[Table]:
+def _of_one_guest(figures: Figures) -> Iterator[Table]:
     left_ms = [figures["extended_residual_ms"], *figures["residual_ms"].values()]
     seconds = [figures["extended_correction_s"], *figures["correction_s"].values()]
     yield (
@@ -107,7 +107,7 @@ def _one_guest_tables(figures: Figures) -> Iterator[Table]:
     yield ["event", "times", "log lines", "as expected", "ms since the event"], rows
 
 
-def _connection_rows(figures: Figures) -> Iterator[Row]:
+def _connections(figures: Figures) -> Iterator[Row]:
     for name, label, wanted in (
         ("raw", "raw: true, the cost of a command, median (s)", "-"),
         ("ping", "ping, median (s)", "at least 2"),
@@ -119,7 +119,7 @@ def _connection_rows(figures: Figures) -> Iterator[Row]:
         yield [label, *shown, *row("", ".2f", [figures[f"connection_{name}_ratio"]], wanted)[1:]]
 
 
-def _fleet_tables(figures: Figures) -> Iterator[Table]:
+def _of_fleets(figures: Figures) -> Iterator[Table]:
     sized = [figures["fleet"][str(guests)] for guests in SIZES]
     tasks_s = (median(each["task_s"] for each in size["rounds"]) for size in sized)
     yield (

@@ -107,10 +107,10 @@ def verdict(fleet: Fleet) -> Verdict:
         return Verdict("bad", [*bad, *fair])
     if not total:
         return Verdict("idle", [Sentence("There were no guests."), *fair])
-    if fair:
-        return Verdict("fair", [Sentence("No guest failed."), *fair])
     everyone = "The guest is" if total == 1 else f"All {total:,} guests are"
-    return Verdict("good", [Sentence(f"{everyone} within tolerance.")])
+    is_everyone_within = all(guest.within for guest in fleet.guests)
+    first = Sentence(f"{everyone} within tolerance." if is_everyone_within else "No guest failed.")
+    return Verdict("fair" if fair else "good", [first, *fair])
 
 
 def _bad(fleet: Fleet) -> list[Sentence]:
