@@ -88,7 +88,8 @@ def run(
     duration_ns = time.monotonic_ns() - started_ns
     counts = count(results, statuses)
     summary = with_twins({**counts, **summarize(results), "duration_ns": duration_ns})
-    _end_with_many(module, results, {**prepared.facts, "summary": summary}, in_words(counts))
+    message = in_words(counts, summary.get("beyond_tolerance", 0))
+    _end_with_many(module, results, {**prepared.facts, "summary": summary}, message)
 
 
 def _end_with_one(module: AnsibleModule, result: GuestResult, facts: Mapping[str, Any]) -> None:
@@ -105,7 +106,7 @@ def _end_with_one(module: AnsibleModule, result: GuestResult, facts: Mapping[str
 
 
 def _end_with_many(
-    module: AnsibleModule, results: Sequence[GuestResult], facts: Mapping[str, Any], counts: str
+    module: AnsibleModule, results: Sequence[GuestResult], facts: Mapping[str, Any], message: str
 ) -> None:
     _warn(module, results)
     returned = {
@@ -119,7 +120,7 @@ def _end_with_many(
     if error is not None:
         module.fail_json(msg=sentence(error), error=error.as_dict(), **returned)
         return
-    module.exit_json(msg=counts, **returned)
+    module.exit_json(msg=message, **returned)
 
 
 def _warn(module: AnsibleModule, results: Sequence[GuestResult]) -> None:

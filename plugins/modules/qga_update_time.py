@@ -442,6 +442,10 @@ summary:
       description: Guests that failed. A clock that cannot be proven to be within O(tolerance) is a failure.
       type: int
       sample: 0
+    beyond_tolerance:
+      description: Guests that did not fail, and whose clock was left beyond O(tolerance) as O(backward) requires.
+      type: int
+      sample: 0
     largest_offset_before:
       description: The offset before that is furthest from zero, with its sign, in seconds; V(null) without any.
       type: float
@@ -485,7 +489,12 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.options im
     require_consistent,
     resync_options,
 )
-from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.report import STATUSES, ResyncReport
+from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.report import (
+    CORRECTED,
+    STATUSES,
+    UNCHANGED,
+    ResyncReport,
+)
 from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.resync import resync
 from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.timestamps import format_instant
 from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet.results import GuestResult
@@ -523,8 +532,12 @@ def result_of(report: ResyncReport) -> GuestResult:
 
 
 def summarize(results: Sequence[GuestResult]) -> dict[str, int | None]:
-    """Return the offsets that are furthest from zero, with their signs; None if no guest has one."""
-    summary = {}
+    """Return the number of clocks that were left wrong, and the offsets that are furthest from zero, with their signs;
+    None if no guest has one.
+    """
+    left_alone = [each for each in results if each.status in (CORRECTED, UNCHANGED)]
+    beyond = sum(each.entry.get("within_tolerance") is False for each in left_alone)
+    summary: dict[str, int | None] = {"beyond_tolerance": beyond}
     for figure in ("offset_before_ns", "offset_after_ns"):
         values = [value for each in results if (value := each.entry.get(figure)) is not None]
         summary[f"largest_{figure}"] = max(values, key=abs, default=None)

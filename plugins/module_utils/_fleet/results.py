@@ -100,11 +100,17 @@ def count(results: Iterable[GuestResult], statuses: Sequence[str]) -> dict[str, 
     return {"total": sum(found.values()), **{status: found[status] for status in (*statuses, "skipped", "failed")}}
 
 
-def in_words(counts: Mapping[str, int]) -> str:
-    """Return what :func:`count` returned as ``12 guests: 9 corrected, 2 unchanged, 1 skipped``."""
+def in_words(counts: Mapping[str, int], beyond_tolerance: int = 0) -> str:
+    """Return what :func:`count` returned as ``12 guests: 9 corrected, 2 unchanged, 1 skipped``.
+
+    ``beyond_tolerance`` guests did not fail, and their clocks are wrong all the same.
+    """
     total = counts["total"]
     parts = [f"{number} {name.replace('_', ' ')}" for name, number in counts.items() if number and name != "total"]
-    return f"{total} guest{'' if total == 1 else 's'}: {', '.join(parts)}" if parts else "no guests"
+    if not parts:
+        return "no guests"
+    beyond = f"; {beyond_tolerance} left beyond tolerance" if beyond_tolerance else ""
+    return f"{total} guest{'' if total == 1 else 's'}: {', '.join(parts)}{beyond}"
 
 
 def verdict(results: Sequence[GuestResult], fail_on: str) -> GuestsFailedError | None:

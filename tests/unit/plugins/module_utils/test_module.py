@@ -150,6 +150,7 @@ class TestUpdatingMany:
             "corrected": 2,
             "would_correct": 0,
             "unchanged": 1,
+            "beyond_tolerance": 0,
             "slewing": 0,
             "skipped": 0,
             "failed": 0,
@@ -317,9 +318,16 @@ class TestTheResultOfMany:
         assert ended.result["msg"] == "no guests"
         assert {name: value for name, value in ended.summary.items() if "duration" not in name} == {
             **dict.fromkeys(("total", "corrected", "would_correct", "unchanged", "slewing", "skipped", "failed"), 0),
+            "beyond_tolerance": 0,
             **dict.fromkeys(("largest_offset_before_ns", "largest_offset_after_ns")),
             **dict.fromkeys(("largest_offset_before", "largest_offset_after")),
         }
+
+    @pytest.mark.usefixtures("fleet")
+    def test_a_clock_that_is_left_wrong_is_counted_and_in_the_sentence(self, run: Run) -> None:
+        ended = run(qga_update_time, domains=["*"], backward="leave")
+        assert ended.summary["beyond_tolerance"] == 1
+        assert ended.result["msg"] == "3 guests: 1 corrected, 2 unchanged; 1 left beyond tolerance"
 
     @pytest.mark.parametrize(("fail_on", "fails"), [("any", True), ("all", False), ("none", False)])
     def test_fail_on_decides_whether_the_task_fails(
