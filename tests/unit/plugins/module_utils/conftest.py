@@ -1,4 +1,4 @@
-"""What the tests of several wings share."""
+"""Fixtures that the tests of several wings share."""
 
 from __future__ import annotations
 
