@@ -86,6 +86,11 @@ class GuestAgent:
         self._info: AgentInfo | None = None
         self.has_answered = False
 
+    @property
+    def guest_name(self) -> str | None:
+        """The name that the hypervisor has for the guest, once it has been reached."""
+        return self._channel.guest_name
+
     async def info(self) -> AgentInfo:
         """Return the agent's version and commands, which it is asked for only once.
 

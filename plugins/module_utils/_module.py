@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import math
 import time
-from typing import Any, Callable, Mapping, NamedTuple, Sequence
+from typing import Any, Callable, Mapping, Sequence
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ._agent import GuestAgent
 from ._clock.figures import with_twins
+from ._clock.reference import host_clock
 from ._errors import sentence
 from ._event_loop import tasks
 from ._event_loop.tasks import Deadline
@@ -45,16 +47,9 @@ TARGET_SPEC: dict[str, dict[str, Any]] = {
 _MOST_WARNINGS = 10
 
 
-class Preparation(NamedTuple):
-    """The work on each guest, and what the module returns beside its results."""
-
-    work: Work
-    facts: Mapping[str, Any] = {}
-
-
 def run(
     module: AnsibleModule,
-    prepare: Callable[[Mapping[str, Any]], Preparation],
+    prepare: Callable[[Mapping[str, Any]], Work],
     statuses: Sequence[str],
     limits: Limits,
     summarize: Callable[[Sequence[GuestResult]], Mapping[str, Any]] = lambda _results: {},
@@ -66,22 +61,23 @@ def run(
     ``limits`` apply to each message of a guest, and ``summarize`` adds to the summary of many guests.
     """
     params = module.params
+    facts = {} if params.get("time") is not None else {"host_clock": host_clock().as_dict()}
     started_ns = time.monotonic_ns()
     deadline = Deadline(math.inf if params["deadline"] is None else params["deadline"])
     try:
         check_numbers(params)
         is_fleet = names_many(params)
-        prepared = prepare(params)
+        work = prepare(params)
         options = RunOptions(params["timeout"], params["wait_timeout"], touches_clock)
         if not is_fleet:
-            _end_with_one(module, _run_one(params, limits, prepared.work, options), prepared.facts)
+            _end_with_one(module, _run_one(params, limits, work, options), facts)
             return
         from ._fleet.finding import fleet_of  # not needed for one guest
 
         with fleet_of(params, limits) as fleet:
-            results = run_all(fleet.guests, prepared.work, options, params["concurrency"], deadline)
+            results = run_all(fleet.guests, work, options, params["concurrency"], deadline)
     except QgaError as error:
-        module.fail_json(msg=sentence(error), error=error.as_dict(), changed=False)
+        module.fail_json(msg=sentence(error), error=error.as_dict(), changed=False, **facts)
         return
     for warning in fleet.warnings:
         module.warn(warning)
@@ -89,7 +85,7 @@ def run(
     counts = count(results, statuses)
     summary = with_twins({**counts, **summarize(results), "duration_ns": duration_ns})
     message = in_words(counts, summary.get("beyond_tolerance", 0))
-    _end_with_many(module, results, {**prepared.facts, "summary": summary}, message)
+    _end_with_many(module, results, {**facts, "summary": summary}, message)
 
 
 def _end_with_one(module: AnsibleModule, result: GuestResult, facts: Mapping[str, Any]) -> None:
@@ -146,11 +142,19 @@ def _run_one(params: Mapping[str, Any], limits: Limits, work: Work, options: Run
     :raises InvalidOptionError: the option's value cannot be a target
     """
     target = target_of(params, limits)
+    names = [target.name]
+
+    async def named_work(agent: GuestAgent) -> GuestResult:
+        try:
+            return await work(agent)
+        finally:
+            names.append(agent.guest_name or target.name)  # a domain may be addressed by its UUID
+
     try:
-        result = tasks.run(with_agent(target.open, work, options))
+        result = tasks.run(with_agent(target.open, named_work, options))
     except Exception as error:  # pylint: disable=broad-exception-caught  # a guest's data may have caused it
         result = failure(error)
-    return result.of(target.name, None, _vm_name(params["socket"]))
+    return result.of(names[-1], None, _vm_name(params["socket"]))
 
 
 def _vm_name(socket: str | None) -> str | None:

@@ -98,13 +98,36 @@ msg:
   returned: with O(domains), with O(sockets), and on failure
   type: str
   sample: "12 guests: 11 gathered, 1 skipped"
+host_clock:
+  description: The clock that guests are compared with, which is that of the machine where the module runs.
+  returned: always
+  type: dict
+  contains:
+    synchronized:
+      description: Whether the kernel reports the clock as synchronized; V(null) if the kernel does not report this.
+      type: bool
+      sample: true
+    max_error:
+      description: The maximum error that the kernel reports, in seconds; V(null) if it does not report one.
+      type: float
+      sample: 0.0115
+    max_error_ns:
+      description: RV(host_clock.max_error) in nanoseconds; V(null) if the kernel does not report one.
+      type: int
+      sample: 11500000
+    source:
+      description:
+        - The time service that runs on the machine, V(chronyd), V(ntpd), V(phc2sys) or V(systemd-timesyncd).
+        - V(null) if it is another one, or none.
+      type: str
+      sample: chronyd
 guest:
   description: The facts of the guest.
   returned: with O(domain), O(socket), O(address) or O(vsock)
   type: dict
   contains: &guest
     name:
-      description: The guest, as it was addressed; with O(domains), the name of its domain.
+      description: The name of the domain; without libvirt, the socket or address of the guest.
       type: str
       returned: always
       sample: web1
@@ -633,8 +656,8 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._agent import Gue
 from ansible_collections.qemu.guest_agent.plugins.module_utils._facts.addresses import with_addresses
 from ansible_collections.qemu.guest_agent.plugins.module_utils._facts.command_details import command_details
 from ansible_collections.qemu.guest_agent.plugins.module_utils._facts.subsets import GATHERED, gathering
-from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet.results import GuestResult
-from ansible_collections.qemu.guest_agent.plugins.module_utils._module import TARGET_SPEC, Preparation, run
+from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet.results import GuestResult, Work
+from ansible_collections.qemu.guest_agent.plugins.module_utils._module import TARGET_SPEC, run
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.limits import FACTS_REPLIES
 
 ARGUMENT_SPEC: dict[str, dict[str, Any]] = {
@@ -644,14 +667,14 @@ ARGUMENT_SPEC: dict[str, dict[str, Any]] = {
 }
 
 
-def prepare(params: Mapping[str, Any]) -> Preparation:
+def prepare(params: Mapping[str, Any]) -> Work:
     command = params["command"]
     gather = with_addresses(gathering(params["gather_subset"]))
 
     async def describe_command(agent: GuestAgent) -> GuestResult:
         return GuestResult({"command": await command_details(agent, command)}, GATHERED)
 
-    return Preparation(gather if command is None else describe_command)
+    return gather if command is None else describe_command
 
 
 def main() -> None:

@@ -160,7 +160,7 @@ msg:
   sample: web1 was 8.797 s behind; its clock is now right to +1.1 ms ±1.1 ms
 host_clock:
   description: The clock that guests are compared with, which is that of the machine where the module runs.
-  returned: without O(time), unless an option is wrong
+  returned: without O(time)
   type: dict
   contains:
     synchronized:
@@ -172,7 +172,7 @@ host_clock:
       type: float
       sample: 0.0115
     max_error_ns:
-      description: RV(host_clock.max_error) in nanoseconds.
+      description: RV(host_clock.max_error) in nanoseconds; V(null) if the kernel does not report one.
       type: int
       sample: 11500000
     source:
@@ -187,7 +187,7 @@ guest:
   type: dict
   contains: &guest
     name:
-      description: The guest, as it was addressed; with O(domains), the name of its domain.
+      description: The name of the domain; without libvirt, the socket or address of the guest.
       type: str
       returned: always
       sample: web1
@@ -497,9 +497,9 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.report imp
 )
 from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.resync import resync
 from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.timestamps import format_instant
-from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet.results import GuestResult
+from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet.results import GuestResult, Work
 from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet.vm_names import with_claimed_name
-from ansible_collections.qemu.guest_agent.plugins.module_utils._module import TARGET_SPEC, Preparation, run
+from ansible_collections.qemu.guest_agent.plugins.module_utils._module import TARGET_SPEC, run
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.limits import CLOCK_REPLIES
 
 ARGUMENT_SPEC: dict[str, dict[str, Any]] = {
@@ -547,7 +547,7 @@ def summarize(results: Sequence[GuestResult]) -> dict[str, int | None]:
 def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
 
-    def prepare(params: Mapping[str, Any]) -> Preparation:
+    def prepare(params: Mapping[str, Any]) -> Work:
         require_consistent(params)
         chosen = reference_of(params)
         options = resync_options(params, module.check_mode)
@@ -557,8 +557,7 @@ def main() -> None:
         async def work(agent: GuestAgent) -> GuestResult:
             return result_of(await resync(agent, chosen.reference, options))
 
-        facts = {} if chosen.host_clock is None else {"host_clock": chosen.host_clock.as_dict()}
-        return Preparation(work if params["sockets"] is None else with_claimed_name(work), facts)
+        return work if params["sockets"] is None else with_claimed_name(work)
 
     run(module, prepare, STATUSES, CLOCK_REPLIES, summarize, touches_clock=True)
 

@@ -93,6 +93,11 @@ class Channel(ABC):
         """
 
     @property
+    def guest_name(self) -> str | None:
+        """The name that the hypervisor has for the guest; None: it has none, or it is not known yet."""
+        return None
+
+    @property
     def thaw_hint(self) -> str | None:
         """The hint of a :class:`FrozenError`: how to thaw the guest's file systems; None: the default hint."""
         return None
@@ -157,6 +162,10 @@ class ForwardingChannel(Channel):
     @property
     def is_shared(self) -> bool:  # type: ignore[override]  # as ``channel``
         return self._channel.is_shared
+
+    @property
+    def guest_name(self) -> str | None:
+        return self._channel.guest_name
 
     @property
     def thaw_hint(self) -> str | None:

@@ -193,6 +193,12 @@ class LibvirtChannel(Channel):
             raise kind(f"the agent of {self} did not answer {what} {within}") from None
 
     @property
+    def guest_name(self) -> str | None:
+        domain = self._calls.domain
+        name: str | None = None if domain is None else domain.name()
+        return name
+
+    @property
     def thaw_hint(self) -> str:
         name, domain = self._calls.name, self._calls.domain
         named = name if domain is None else unmistakable(name, domain.UUIDString())

@@ -21,11 +21,10 @@ def nanoseconds(seconds: float) -> int:
 
 
 class ChosenReference(NamedTuple):
-    """The reference, a warning about it, and the state of the host's clock if that is the reference."""
+    """The reference, and a warning about it."""
 
     reference: Reference
     warning: str | None = None
-    host_clock: HostClock | None = None
 
 
 def reference_of(params: Mapping[str, Any], read_host_clock: Callable[[], HostClock] = host_clock) -> ChosenReference:
@@ -43,8 +42,8 @@ def reference_of(params: Mapping[str, Any], read_host_clock: Callable[[], HostCl
     if params.get("require_synchronized_host") and not state.synchronized:
         unknown = "the host's kernel does not report whether its clock is synchronized"
         raise HostClockUnsynchronizedError(unknown if state.synchronized is None else unsynchronized)
-    warning = f"{unsynchronized}; guests are compared with it all the same"
-    return ChosenReference(reference, warning if state.synchronized is False else None, state)
+    warning = f"{unsynchronized}; guests get its time, right or wrong"
+    return ChosenReference(reference, warning if state.synchronized is False else None)
 
 
 def require_consistent(params: Mapping[str, Any]) -> None:

@@ -102,8 +102,8 @@ class ResyncReport:
         if self.status == SLEWING:
             return f"is {direction(self.latest.ns)}; its clock is being {slew}"
         if self.after is not None and self.attempts:
-            state = f"right to {self.after.words}" if self.within_tolerance else f"off by {self.after.words}"
-            return f"was {direction(self.before.ns)}; its clock is now {state}"
+            state = "off by" if self.within_tolerance is False else "right to"
+            return f"was {direction(self.before.ns)}; its clock is now {state} {self.after.words}"
         if self.within_tolerance:
             return f"is right ({self.latest.words})"
         if self.within_tolerance is None:

@@ -63,7 +63,9 @@ def import_libvirt() -> tuple[ModuleType, ModuleType]:
         import libvirt
         import libvirt_qemu
     except ImportError as error:
-        raise MissingLibraryError(f"libvirt-python cannot be imported by {sys.executable}: {error}") from error
+        raise MissingLibraryError(
+            f"the library libvirt-python cannot be imported by {sys.executable}: {error}"
+        ) from error
     libvirt.registerErrorHandler(_remember, None)
     return libvirt, libvirt_qemu
 

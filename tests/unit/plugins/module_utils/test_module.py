@@ -84,12 +84,13 @@ class TestOneGuest:
         assert run(qga_update_time, domain="web1").said("host's own clock is not synchronized")
         ended = run(qga_update_time, domain="web1", require_synchronized_host=True)
         assert ended.result["error"]["code"] == "host_clock_unsynchronized"
+        assert "synchronized" in ended.result["host_clock"], "the report needs it most then"
 
     @pytest.mark.usefixtures("web1")
     def test_facts_are_gathered_and_a_missing_command_is_an_error_among_them(self, run: Run) -> None:
         ended = run(qga_info, domain="web1", gather_subset=["min"], _ansible_diff=True)
         assert not ended.failed
-        assert set(ended.result) - {"invocation"} == {"changed", "guest"}
+        assert set(ended.result) - {"invocation"} == {"changed", "guest", "host_clock"}
         assert ended.result["changed"] is False
         assert set(ended.guest) == {"name", "status", "agent", "hostname", "os", "errors"}
         assert (ended.guest["status"], ended.guest["hostname"]) == ("gathered", "web1.example")

@@ -41,6 +41,7 @@ class RecordingChannel(Channel):
     """Records its calls, and returns the name of each."""
 
     is_shared = "is_shared"  # type: ignore[assignment]
+    guest_name = "guest_name"  # type: ignore[assignment]
     thaw_hint = "thaw_hint"  # type: ignore[assignment]
     call = recording("call")
     metadata = recording("metadata")
@@ -90,5 +91,11 @@ def test_a_call_is_forwarded_to_the_channel_and_its_result_returned(name: str) -
 
 def test_every_member_of_a_channel_is_forwarded() -> None:
     channel = ForwardingChannel(RecordingChannel())
-    assert (channel.is_shared, channel.thaw_hint, str(channel)) == ("is_shared", "thaw_hint", "a channel")
-    assert {name for name in vars(Channel) if not name.startswith("_")} == {"is_shared", "thaw_hint", *CALLS}
+    assert (channel.is_shared, channel.guest_name, channel.thaw_hint) == ("is_shared", "guest_name", "thaw_hint")
+    assert str(channel) == "a channel"
+    assert {name for name in vars(Channel) if not name.startswith("_")} == {
+        "is_shared",
+        "guest_name",
+        "thaw_hint",
+        *CALLS,
+    }

@@ -130,7 +130,9 @@ class TestLookingUp:
     ) -> None:
         fake.name = called
         with channel_to(named) as channel:
+            assert channel.guest_name is None
             channel.call(PING, 5.0)
+            assert channel.guest_name == called
         assert [kind for kind, _value in fake.lookups] == lookups
 
     @pytest.mark.parametrize(("state", "words"), [(PAUSED, "paused"), (SHUT_OFF, "shut off"), (99, "not running")])

@@ -143,7 +143,7 @@ class TestTheLibrary:
         monkeypatch.setitem(sys.modules, "libvirt", None)
         with pytest.raises(MissingLibraryError) as caught:
             Line(URI)
-        assert caught.value.message.startswith(f"libvirt-python cannot be imported by {sys.executable}: ")
+        assert caught.value.message.startswith(f"the library libvirt-python cannot be imported by {sys.executable}: ")
         assert "ansible_python_interpreter" in caught.value.hint
 
     def test_it_prints_no_error(self, capfd: pytest.CaptureFixture[str]) -> None:
