@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 import yaml
@@ -18,6 +19,12 @@ SPECS = {**qga_info.ARGUMENT_SPEC, **qga_update_time.ARGUMENT_SPEC}
 
 # Those that the playbooks set themselves are read without a default.
 VARIABLES = sorted(set(re.findall(r"\b(qga_\w+) \| default\(", PLAYBOOKS)))
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "playbooks").glob("*.yml")), ids=lambda path: path.stem)
+def test_each_playbook_has_a_section_in_the_guide_and_a_link_to_it(path: Path) -> None:
+    assert f".. _ansible_collections.qemu.guest_agent.docsite.playbooks.{path.stem}:\n" in PAGE
+    assert "blob/main/docs/docsite/rst/playbooks.rst" in path.read_text(encoding="utf-8").partition("\n- name:")[0]
 
 
 def test_the_guide_has_every_variable_and_no_other() -> None:
