@@ -83,9 +83,14 @@ def test_everything_released_is_in_the_changelog_once(kind: str, pattern: str) -
         assert existing - {"__init__"} == set(listed)
 
 
-@pytest.mark.parametrize("page", ["README.md", "extensions/eda/README.md"])
-def test_commands_to_paste_have_the_name_of_the_built_tarball(page: str) -> None:
-    named = set(re.findall(r"qemu-guest_agent-[\d.]+\.tar\.gz", (ROOT / page).read_text()))
+def test_commands_to_paste_have_the_name_of_the_built_tarball() -> None:
+    pages = [
+        *ROOT.glob("*.md"),
+        *ROOT.glob("docs/**/*.rst"),
+        *ROOT.glob("extensions/**/*.md"),
+        *ROOT.glob("roles/*/*.md"),
+    ]
+    named = {name for page in pages for name in re.findall(r"qemu-guest_agent-[\d.]+\.tar\.gz", page.read_text())}
     assert named <= {f"qemu-guest_agent-{GALAXY['version']}.tar.gz"}
 
 
