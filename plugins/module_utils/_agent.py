@@ -42,8 +42,8 @@ _FAIR_SECONDS = 1.0
 
 _EXTENDED_HINT = "Only the extended agent has it: deploy it with the role qemu.guest_agent.extended_agent."
 
-# qemu-ga 5.0 to 9.0 looks for /sbin/hwclock before it sets anything (qga/commands-posix.c); Debian 12 and 13 and Ubuntu
-# 24.04 have it in a package that is not always installed.
+# qemu-ga 5.0 to 9.0 checks for /sbin/hwclock before it sets anything (qga/commands-posix.c). Debian 12 and Ubuntu 24.04
+# have it in a package that is not always installed.
 _SET_TIME_HINT = (
     "The guest has no /sbin/hwclock: install util-linux-extra in it (`apt install util-linux-extra`), or use the "
     "extended agent (role qemu.guest_agent.extended_agent), which does not need hwclock."

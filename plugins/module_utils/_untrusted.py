@@ -29,7 +29,7 @@ import unicodedata
 
 EXCERPT = 200  # characters; enough of a guest's text for a sentence
 
-# The first half of an opening delimiter, before the second half or where the text may be joined to a second half.
+# The brace of an opening delimiter: before its second half, or at the end, where a second half may be appended.
 _FIRST_HALF = re.compile(r"\{(?=[{%#]|\s*\Z)")
 
 # The start of a text that completes an opening delimiter or the header, if the first half is before it. If two texts

@@ -98,7 +98,7 @@ FROZEN = Kind(is_frozen=True)
 # Refusals in the field. Some Windows builds still have the error class of the first versions.
 BEFORE_4_2 = Kind(version="2.12.0", disabled_as=("GenericError", REFUSED_WORDS["disabled since 0.15"]))
 BEFORE_1_2 = Kind(version="1.1.0", disabled_as=("CommandDisabled", REFUSED_WORDS["disabled since 0.15"]))
-# Debian 12 and 13 and Ubuntu 24.04 without util-linux-extra: the agent checks for /sbin/hwclock before it sets a clock.
+# Debian 12 and Ubuntu 24.04 without util-linux-extra: the agent checks for /sbin/hwclock before it sets a clock.
 NO_HWCLOCK = Kind(version="7.2.22", unsupported=frozenset(("guest-set-time",)))
 # Agents built on cJSON.
 CJSON = Kind(number_digits=17)

@@ -101,7 +101,7 @@ ASK = 'printf Password: >&2; IFS= read -r p; [ "$p" = "it\'s \\\\ s\u00fc\\$t" ]
 
 # ----------------------------------------------------------------------------------------- files put there and fetched
 
-# Around what fits into one request and one reply, and many of them.
+# Sizes around the capacity of one request and one reply, and one that needs many of them.
 SIZES = [0, 1, LIMITS.reply // 2, LIMITS.reply // 2 + 1, LIMITS.request // 2, LIMITS.request // 2 + 1, 100_000]
 MUCH = random.Random(1).randbytes(100_000)  # not compressible
 PACKED = b"a line of a log\n" * 10_000

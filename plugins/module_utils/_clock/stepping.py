@@ -94,7 +94,7 @@ class Stepper:
         return await self._gauge.measure_after_step()
 
     async def _await_agent(self, step_error: QgaError) -> None:
-        """Wait for an agent that still runs hwclock, for as long again; it answers no requests until then."""
+        """Wait until an agent that still runs hwclock answers again, or its timeout has passed a second time."""
         timings = self._options.timings
         is_restart = isinstance(step_error, HypervisorUnavailableError)
         try:

@@ -1,4 +1,4 @@
-"""The check that only root or this agent's own user can have created what is at a path."""
+"""The check that nobody but root or the agent's own user can have created a file."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ class TestTheReference:
             reference_of(required, lambda: HostClock(synchronized))
         assert reference_of(required, lambda: HostClock(True)).warning is None
 
-    def test_a_given_time_runs_on_and_needs_no_synchronized_host(self, line: TimeLine) -> None:
+    def test_a_given_time_advances_and_does_not_need_a_synchronized_host(self, line: TimeLine) -> None:
         params = {"time": "2026-11-23T04:05:06Z", "require_synchronized_host": True, "utc_offset": 1.5}
         chosen = reference_of(params, lambda: HostClock(False))
         assert chosen == (StatedReference(1_795_406_707_500_000_000, MONOTONIC_NS), None)

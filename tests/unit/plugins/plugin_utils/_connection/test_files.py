@@ -209,7 +209,7 @@ class TestAnEndlessGuest:
         assert machine.open_files == 0
 
     @pytest.mark.parametrize("taken", [1, 2, 255])
-    def test_fails_if_it_writes_a_few_bytes_at_a_time(self, path: Path, taken: int) -> None:
+    def test_an_agent_that_writes_a_few_bytes_at_a_time_is_an_error(self, path: Path, taken: int) -> None:
         machine = ThisMachine({("guest-file-write", None): reporting(count=taken)})
         with pytest.raises(errors.FileTransferError, match="a few bytes at a time"):
             tasks.run(write_file(machine.agent(), str(path), b"x" * 200_000, LARGE))

@@ -170,7 +170,7 @@ class TestABackupThatFreezesTheGuest:
             nonlocal refusals
             refusals += 1
             reply = perform()
-            machine.is_frozen = refusals < 3  # finally thawed before it is asked whether it is frozen
+            machine.is_frozen = refusals < 3  # the third time, it thaws before its state is asked for
             return reply
 
         machine.faults[(command, 0)] = lambda perform: (setattr(machine, "is_frozen", True), perform())[1]

@@ -139,10 +139,10 @@ class TestPutting:
 
     @needs_root
     @pytest.mark.parametrize("is_link", [True, False])
-    def test_uses_no_file_of_another_user_in_the_same_directory(
+    def test_a_file_that_another_user_planted_in_the_directory_is_not_used(
         self, guest: Made, monkeypatch: pytest.MonkeyPatch, is_link: bool
     ) -> None:
-        """In a directory like /tmp, as soon as the first of its names is visible."""
+        """The directory is like /tmp, and the file is planted when the first name in it becomes visible."""
         here = guest()
         here.files.chmod(0o1777)
         precious = here.files.parent / "precious"
