@@ -262,7 +262,7 @@ class Connection(ConnectionBase):  # type: ignore[misc]  # Ansible has no types
         if not self._connected:
             with self._ansible_errors():
                 settings = settings_of({name: self.get_option(name) for name in _OPTIONS})
-                self._log(3, f"connecting to the guest agent of {settings.target.name}")
+                self._log(3, f"connecting to the guest agent of '{settings.target.name}'")
                 self._session = GuestSession(settings, self._observe)
                 try:
                     self._wait_for(self._session.connect())

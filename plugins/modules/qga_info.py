@@ -155,7 +155,7 @@ guest:
       description: The error for which the guest was skipped, in the form of RV(guest.error).
       type: dict
       returned: if it was skipped
-      sample: {"code": "not_running", "message": "domain web2 at qemu:///system is shut off",
+      sample: {"code": "not_running", "message": "domain 'web2' at qemu:///system is shut off",
                "hint": "Run `virsh start web2` first; an agent answers only while its guest runs."}
     agent:
       description: The agent.
@@ -599,7 +599,7 @@ guest:
         message:
           description: What was wrong, and where.
           type: str
-          sample: domain web2 at qemu:///system is shut off
+          sample: domain 'web2' at qemu:///system is shut off
         hint:
           description: What to do about it.
           type: str

@@ -107,7 +107,7 @@ def test_each_resumption_is_corrected_once_whatever_the_guests_name(directory: P
         hypervisor.metadata["not mine"] = OPTED_OUT
         running.wait_for(f"{URI} is watched, running guests: {len(guests) + 1}")
         resume(hypervisor, "not mine")
-        running.wait_for(f"the clock of domain {uuid_of('not mine')} at {URI} is not to be touched")
+        running.wait_for(f"the clock of domain '{uuid_of('not mine')}' at {URI} is not to be touched")
         running.wait_for("failed=1")
         for name in guests:
             restore(hypervisor, name)

@@ -107,7 +107,7 @@ def _any_result(dice: random.Random, name: str) -> Result:
         return skipped(name)
     if status == "failed":
         return failed(
-            name, dice.choice(("not_connected", "unresponsive")), f"the agent of domain {name} does not answer"
+            name, dice.choice(("not_connected", "unresponsive")), f"the agent of domain '{name}' does not answer"
         )
     if status == "unchanged":
         return unchanged(name, dice.randint(-TOLERANCE_NS, TOLERANCE_NS), **figures)
@@ -176,13 +176,13 @@ def small_fleet() -> Fleet:
     guests["db3"] = failed(
         "db3",
         "unresponsive",
-        "the agent of domain db3 did not answer within 5 s",
+        "the agent of domain 'db3' did not answer within 5 s",
         "Check in the guest that qemu-guest-agent runs, and restart it.",
     )
     guests["mail6"] = left_beyond("mail6")
     for name in ("app6", "web5"):
         guests[name] = skipped(name)
-        guests[name]["reason"]["message"] = f"domain {name} at qemu:///system is shut off"
+        guests[name]["reason"]["message"] = f"domain '{name}' at qemu:///system is shut off"
         guests[name]["reason"]["hint"] = "Start or resume the guest first."
     guests["web2"]["warnings"] = ["the real-time clock was not updated: the agent of this guest cannot set it"]
     made = [(f"hv{number + 1}", list(guests.values())[number::3]) for number in range(3)]

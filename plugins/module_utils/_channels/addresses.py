@@ -37,12 +37,12 @@ class UnixAddress:
     path: str
 
     def __str__(self) -> str:
-        return f"socket {self.path}"
+        return f"socket '{self.path}'"
 
     async def connect(self, deadline: Deadline) -> socket.socket:
         if len(os.fsencode(self.path)) > 107:
             raise InvalidOptionError(
-                f"the socket path {self.path} is longer than 107 bytes, the limit for unix sockets",
+                f"the socket path '{self.path}' is longer than 107 bytes, the limit for unix sockets",
                 "Use a shorter path, for example through a symbolic link.",
             )
         return await _connect(socket.AF_UNIX, self.path, deadline)
@@ -65,7 +65,7 @@ class TcpAddress:
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"address {host}:{self.port}"
+        return f"address '{host}:{self.port}'"
 
     async def connect(self, deadline: Deadline) -> socket.socket:
         found = await self._resolved(deadline)
@@ -101,7 +101,7 @@ class VsockAddress:
     port: int
 
     def __str__(self) -> str:
-        return f"vsock {self.cid}:{self.port}"
+        return f"vsock '{self.cid}:{self.port}'"
 
     async def connect(self, deadline: Deadline) -> socket.socket:
         if not hasattr(socket, "AF_VSOCK"):
@@ -124,7 +124,7 @@ def _port(text: str, option: str, value: str, highest: int) -> int:
     port = _number(text, highest)
     if port is None:
         hint = f"Write a number from 1 to {highest} after the last colon."
-        raise InvalidOptionError(f"{option} {value} does not end in a port", hint)
+        raise InvalidOptionError(f"{option} '{value}' does not end in a port", hint)
     return port
 
 
@@ -136,7 +136,7 @@ def parse_address(value: str) -> TcpAddress:
     found = re.match(r"(?:\[(?P<v6>[^\]]+)\]|(?P<host>[^:\[\]]+)):(?P<port>.*)\Z", value)
     if found is None:
         hint = "Put an IPv6 address in brackets: [::1]:4444."
-        raise InvalidOptionError(f"address {value} does not have the form host:port", hint)
+        raise InvalidOptionError(f"address '{value}' does not have the form host:port", hint)
     return TcpAddress(found.group("v6") or found.group("host"), _port(found.group("port"), "address", value, 65535))
 
 
@@ -149,7 +149,7 @@ def parse_vsock(value: str) -> VsockAddress:
     cid = _number(before, _HIGHEST_VSOCK)
     if not colon or cid is None:
         raise InvalidOptionError(
-            f"vsock {value} does not have the form cid:port",
+            f"vsock '{value}' does not have the form cid:port",
             "The cid is in the domain's <vsock> element, or in guest-cid= of QEMU's command line.",
         )
     return VsockAddress(cid, _port(after, "vsock", value, _HIGHEST_VSOCK))

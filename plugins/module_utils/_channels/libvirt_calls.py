@@ -74,7 +74,7 @@ class DomainCalls:
         self.has_answered = False
 
     def __str__(self) -> str:
-        return f"domain {self.name} at {self._line.uri}"
+        return f"domain '{self.name}' at {self._line.uri}"
 
     def forget(self) -> None:
         self._connection = self.domain = None

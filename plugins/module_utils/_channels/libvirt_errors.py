@@ -55,7 +55,7 @@ class Failure(NamedTuple):
     was_asked: bool
 
     def __str__(self) -> str:
-        return f"domain {self.name} at {self.line.uri}"
+        return f"domain '{self.name}' at {self.line.uri}"
 
     def channel(self) -> ChannelState | None:
         """Return the state of the agent's channel; None: libvirt does not know it."""
@@ -81,7 +81,7 @@ def meaning(failure: Failure) -> QgaError:
     depends on the driver, the domain or the reply.
     """
     if not failure.line.is_alive(failure.connection):
-        broke = f"the connection to libvirt at {failure.line.uri} broke at {failure.what} of {failure.name}"
+        broke = f"the connection to libvirt at {failure.line.uri} broke at {failure.what} of '{failure.name}'"
         return HypervisorUnavailableError(f"{broke}: {failure.reason}", in_call=failure.what.startswith("guest-"))
     if failure.code in _BY_NUMBER:
         return _BY_NUMBER[failure.code](failure)

@@ -39,7 +39,7 @@ def parse_instant(text: str) -> int:
     if epoch_ns is None:
         epoch_ns = _from_iso(text.strip())
     if not 0 <= epoch_ns <= LATEST_NS:
-        raise InvalidOptionError(f"time {text} is outside of the years 1970 to 2261", _HINT)
+        raise InvalidOptionError(f"time '{text}' is outside of the years 1970 to 2261", _HINT)
     return epoch_ns
 
 
@@ -50,7 +50,7 @@ def _from_seconds(text: str) -> int | None:
         return None
     # The bound is checked first, and by comparison only: 1e9999999 overflows in any arithmetic, including abs().
     if not seconds.is_finite() or not -LATEST_NS <= seconds <= LATEST_NS:
-        raise InvalidOptionError(f"time {text} is outside of the years 1970 to 2261", _HINT)
+        raise InvalidOptionError(f"time '{text}' is outside of the years 1970 to 2261", _HINT)
     return int(seconds * SECOND_NS)
 
 
@@ -63,9 +63,9 @@ def _from_iso(text: str) -> int:
     try:
         instant = datetime.fromisoformat(whole)
     except ValueError:
-        raise InvalidOptionError(f"time {text} is not a time", _HINT) from None
+        raise InvalidOptionError(f"time '{text}' is not a time", _HINT) from None
     if instant.tzinfo is None:
-        raise InvalidOptionError(f"time {text} has no time zone", _HINT)
+        raise InvalidOptionError(f"time '{text}' has no time zone", _HINT)
     since = instant - _EPOCH
     nanoseconds = int(fraction.group(1)[:9].ljust(9, "0")) if fraction else 0
     # Later Pythons accept fractions in places that are not handled above, such as a time zone.

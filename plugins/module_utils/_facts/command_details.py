@@ -31,7 +31,7 @@ async def command_details(agent: GuestAgent, name: str) -> dict[str, Any]:
     entry = CATALOG.get(name)
     if state is None and entry is None:
         raise CommandNotFoundError(
-            f"neither the agent nor the catalog has a command {name}",
+            f"neither the agent nor the catalog has a command '{name}'",
             "Check the spelling; gather_subset=commands lists this agent's commands.",
             name,
         )

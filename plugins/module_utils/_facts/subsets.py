@@ -170,8 +170,9 @@ def select(gather_subset: Iterable[str]) -> tuple[Subset, ...]:
     names = list(gather_subset)
     unknown = sorted(name for name in names if name.lstrip("!") not in _GROUPS or name.startswith("!!"))
     if unknown:
+        named = ", ".join(f"'{name}'" for name in unknown)
         raise InvalidOptionError(
-            f"gather_subset has unknown names: {', '.join(unknown)}",
+            f"gather_subset has unknown names: {named}",
             f"Choose from {', '.join(SUBSET_NAMES)}, each with or without a leading '!'.",
         )
     positive = [name for name in names if not name.startswith("!")] or ["all"]

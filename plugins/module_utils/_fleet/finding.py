@@ -46,11 +46,12 @@ def fleet_of(params: Params, limits: Limits) -> contextlib.AbstractContextManage
 
 def _fleet(selection: Selection, params: Params, where: str, guest: Callable[[Selected], Guest]) -> Fleet:
     if selection.unmatched and not params["allow_empty"]:
+        named = ", ".join(f"'{entry}'" for entry in selection.unmatched)
         raise NotFoundError(
-            f"no {where} matches {', '.join(selection.unmatched)}",
+            f"no {where} matches {named}",
             "Correct the pattern, or set allow_empty if there may be none.",
         )
-    warnings = tuple(f"{name} is listed more than once; it is processed once" for name in selection.repeated)
+    warnings = tuple(f"'{name}' is listed more than once; it is processed once" for name in selection.repeated)
     return Fleet(tuple(guest(selected) for selected in selection.guests), warnings)
 
 
@@ -91,7 +92,7 @@ def _sockets(params: Params, limits: Limits) -> Iterator[Fleet]:
         problem = None
         if not os.path.exists(selected.name):
             hint = "Check the path; QEMU creates the socket when it starts."
-            problem = NotFoundError(f"there is no socket {selected.name}", hint)
+            problem = NotFoundError(f"there is no socket '{selected.name}'", hint)
         return Guest(
             selected.name,
             lambda: StreamChannel(UnixAddress(selected.name), limits),

@@ -74,17 +74,17 @@ def with_states(line: Line, connection: Any) -> Iterator[tuple[Any, int]]:
 
 
 def not_found(name: str, uri: str) -> NotFoundError:
-    return NotFoundError(f"there is no domain {name} at {uri}", list_hint(uri))
+    return NotFoundError(f"there is no domain '{name}' at {uri}", list_hint(uri))
 
 
 def gone(name: str, uri: str, reason: str) -> NotFoundError:
-    return NotFoundError(f"domain {name} at {uri} is gone: {reason}", list_hint(uri))
+    return NotFoundError(f"domain '{name}' at {uri} is gone: {reason}", list_hint(uri))
 
 
 def not_running(name: str, uri: str, state: int, uuid: str) -> NotRunningError:
     """Return the error for a domain in this virDomainState; its hint has the commands to make the domain run again."""
     return NotRunningError(
-        f"domain {name} at {uri} is {_STATE_WORDS.get(state, 'not running')}",
+        f"domain '{name}' at {uri} is {_STATE_WORDS.get(state, 'not running')}",
         f"{remedy(unmistakable(name, uuid), uri, state)}; an agent answers only while its guest runs.",
     )
 

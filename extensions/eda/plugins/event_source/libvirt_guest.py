@@ -158,7 +158,7 @@ def _log_notice(notice: Notice) -> None:
         is_withdrawn = isinstance(notice, notices.Withdrawn)
         what = f"was {notice.became} before its resync" if is_withdrawn else "does not need a resync"
         name = _core("_untrusted").visible(notice.guest.name, _LONGEST_NAME)
-        _log.info("%s at %s %s (%s)", name, notice.guest.uri, what, notice.cause)
+        _log.info("domain '%s' at %s %s (%s)", name, notice.guest.uri, what, notice.cause)
 
 
 class _Settings(NamedTuple):

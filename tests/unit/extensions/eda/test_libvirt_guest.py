@@ -221,11 +221,11 @@ def test_a_lost_hypervisor_is_logged_and_watched_again(hypervisor: FakeHyperviso
 def test_guests_that_need_no_resync_are_only_logged(hypervisor: FakeHypervisor, play: Play) -> None:
     async def scenario(running: Running) -> None:
         hypervisor.fire_reboot("web1")
-        await running.until_logged(f"web1 at {URI} does not need a resync (reset)")
+        await running.until_logged(f"domain 'web1' at {URI} does not need a resync (reset)")
         hypervisor.fire_agent("web1", 2)
         hypervisor.fire_lifecycle("web1", RESUMED, UNPAUSED)
         hypervisor.fire_lifecycle("web1", SUSPENDED, 0)
-        await running.until_logged(f"web1 at {URI} was paused before its resync (resumed)")
+        await running.until_logged(f"domain 'web1' at {URI} was paused before its resync (resumed)")
         assert running.queue.empty()
 
     play(scenario)

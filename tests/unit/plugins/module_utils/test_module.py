@@ -369,7 +369,7 @@ class TestWarnings:
         assert ended.result["msg"] == f"2 guests: 2 {status.replace('_', ' ')}"
 
     def test_those_about_the_selection_are_the_tasks(self, fleet: SimulatedFleet, run: Run) -> None:
-        fleet.warnings = ("web1 is listed more than once; it is processed once",)
+        fleet.warnings = ("'web1' is listed more than once; it is processed once",)
         ended = run(qga_update_time, domains=["*"], backward="leave")
         assert ended.said("more than once")
         assert ["warnings" in entry for entry in ended.guests.values()] == [False, False, True]

@@ -60,7 +60,7 @@ def test_a_domain_is_opened_at_its_uri() -> None:
     with Blocking(channel):
         assert isinstance(channel, LibvirtChannel)
         assert channel._calls._limits == LIMITS
-        assert str(channel) == "domain web1 at qemu+ssh://host/system"
+        assert str(channel) == "domain 'web1' at qemu+ssh://host/system"
 
 
 @pytest.mark.parametrize("option", ["domain", "socket", "address", "vsock"])
@@ -85,7 +85,7 @@ def test_empty_values_and_nul_characters_are_refused(option: str, value: str) ->
 def test_a_value_in_the_wrong_form_is_refused_before_anything_is_opened(option: str, value: str) -> None:
     with pytest.raises(InvalidOptionError) as caught:
         target(**{option: value}).open()
-    assert caught.value.message.startswith(f"{option} {value} ")
+    assert caught.value.message.startswith(f"{option} '{value}' ")
     assert "\n" not in caught.value.message
 
 

@@ -54,7 +54,7 @@ def test_connecting_to_a_path_where_nothing_listens_is_an_error(
 ) -> None:
     (tmp_path / "file").touch()
     error = fault_of(kind, connecting(UnixAddress(str(tmp_path / where))))
-    assert error.message == f"cannot connect to socket {tmp_path / where}: {reason}"
+    assert error.message == f"cannot connect to socket '{tmp_path / where}': {reason}"
     assert hint in error.hint
 
 
@@ -86,7 +86,7 @@ def test_the_kernels_reason_is_in_the_error(
 
     monkeypatch.setattr(socket, "socket", FailingSocket)
     error = fault_of(kind, connecting(UnixAddress("/run/agent.sock")))
-    assert error.message == f"cannot connect to socket /run/agent.sock: {os.strerror(number)}"
+    assert error.message == f"cannot connect to socket '/run/agent.sock': {os.strerror(number)}"
     assert hint in error.hint
 
 
@@ -108,14 +108,14 @@ def test_a_refused_tcp_connection_is_not_connected(host: str) -> None:
         port = listener.getsockname()[1]
     error = fault_of(NotConnectedError, connecting(TcpAddress(host, port)))
     shown = f"[{host}]" if ":" in host else host
-    assert error.message == f"cannot connect to address {shown}:{port}: Connection refused"
+    assert error.message == f"cannot connect to address '{shown}:{port}': Connection refused"
 
 
 @pytest.mark.parametrize("host", ["no-such-host.invalid", "two..dots", "9999.1.1.1"])
 def test_a_name_that_cannot_be_resolved_is_not_found(host: str) -> None:
     with at_most(1.0):
         error = fault_of(NotFoundError, connecting(TcpAddress(host, 4444)))
-    assert error.message.startswith(f"cannot connect to address {host}:4444: ")
+    assert error.message.startswith(f"cannot connect to address '{host}:4444': ")
 
 
 def test_a_hanging_resolver_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,4 +197,4 @@ def test_vsock_carries_requests_to_its_cid_and_port(tmp_path: Path, monkeypatch:
 def test_a_system_without_vsock_is_not_connected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(socket, "AF_VSOCK")
     error = fault_of(NotConnectedError, connecting(VsockAddress(42, 9999)))
-    assert error.message == "cannot connect to vsock 42:9999: this system has no vsock"
+    assert error.message == "cannot connect to vsock '42:9999': this system has no vsock"

@@ -79,7 +79,7 @@ class TestAnExchange:
         fake.replies = {} if request_ is SET_TIME else {"guest-ping": undecodable}
         found = error_of(channel, request_)
         assert found.code == "protocol_error"
-        message = f"the agent of domain web1 at {URI} answered {request_.execute} with text that is not UTF-8"
+        message = f"the agent of domain 'web1' at {URI} answered {request_.execute} with text that is not UTF-8"
         assert found.message == message
 
     def test_arguments_may_be_computed_right_before_sending(self, fake: FakeLibvirt, channel: Blocking) -> None:
@@ -189,7 +189,7 @@ def test_a_hanging_call_times_out_and_closing_does_not_wait_for_it(
     began = time.monotonic()
     error = error_of(channel, Request("guest-get-time"), SHORT)
     assert error.code == kind
-    assert error.message == f"the agent of domain web1 at {URI} did not answer guest-get-time within 0.05 s"
+    assert error.message == f"the agent of domain 'web1' at {URI} did not answer guest-get-time within 0.05 s"
     channel.close()
     assert time.monotonic() - began < 10
     assert not fake.closed.is_set()
@@ -342,7 +342,7 @@ class TestTheRealLibrary:
         with channel_to(named, REAL) as channel:
             error = error_of(channel)
         assert error.code == "not_found"
-        assert error.message == f"there is no domain {named} at {REAL}"
+        assert error.message == f"there is no domain '{named}' at {REAL}"
         assert f"`virsh -c {REAL} list --all`" in error.hint
 
     def test_an_unknown_driver_is_hypervisor_unavailable(self) -> None:

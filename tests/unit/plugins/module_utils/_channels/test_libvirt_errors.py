@@ -162,7 +162,7 @@ class TestLongTexts:
             error = error_of(channel)
         line.close()
         assert error.code == "protocol_error"
-        assert error.message == f"the agent of domain web1 at {URI} answered guest-ping with {length} characters"
+        assert error.message == f"the agent of domain 'web1' at {URI} answered guest-ping with {length} characters"
 
     @pytest.mark.parametrize("command", ["guest-ping", "guest-set-time"])
     def test_the_guests_text_in_libvirts_error_becomes_one_short_line(

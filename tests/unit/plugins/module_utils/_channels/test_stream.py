@@ -171,7 +171,7 @@ def test_a_server_that_is_not_an_agent_times_out(what: str, tmp_path: Path) -> N
     server = SocketServer(listen_unix(path), NOT_AGENTS[what])
     with server, channel_to(UnixAddress(str(path))) as channel, at_most(TIMEOUT):
         error = fault_of(UnresponsiveError, lambda: channel.call(PING, TIMEOUT))
-    assert error.message == f"no guest agent answered at socket {path} within {TIMEOUT:g} s"
+    assert error.message == f"no guest agent answered at socket '{path}' within {TIMEOUT:g} s"
     assert "one client at a time" in error.hint
 
 
@@ -214,7 +214,7 @@ def test_a_reset_connection_is_not_connected(tmp_path: Path) -> None:
         channel_to(UnixAddress(str(path))) as channel,
     ):
         error = fault_of(NotConnectedError, lambda: channel.call(PING, 5.0))
-    assert error.message == f"lost the agent at socket {path}: Connection reset by peer"
+    assert error.message == f"lost the agent at socket '{path}': Connection reset by peer"
 
 
 # ------------------------------------------------------------------------------------------------ closing and lending

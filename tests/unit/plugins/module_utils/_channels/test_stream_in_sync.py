@@ -81,7 +81,7 @@ def test_refusing_both_syncs_is_an_error_at_once_that_names_them(how: str, tmp_p
     kind = Kind(disabled=BOTH_SYNCS, disabled_as=(kind_of_refusal, words))
     with agent_and_channel(tmp_path, kind=kind) as (agent, channel), at_most(1.5):
         refusal = fault_of(error, lambda: channel.call(PING, 60.0))
-    assert f"the agent at socket {tmp_path}/agent.sock refuses guest-sync-delimited and guest-sync" in refusal.message
+    assert f"the agent at socket '{tmp_path}/agent.sock' refuses guest-sync-delimited and guest-sync" in refusal.message
     assert [command for command, _arguments in agent.requests] == [SYNC, "guest-sync"]
 
 

@@ -220,5 +220,5 @@ def test_subsets_are_selected_by_name_group_and_exclusion(asked: list[str], name
 def test_unknown_names_are_rejected_before_a_guest_is_contacted(asked: list[str]) -> None:
     with pytest.raises(InvalidOptionError, match="unknown names") as caught:
         gathering(asked)
-    assert asked[-1] in caught.value.message
+    assert f"'{asked[-1]}'" in caught.value.message
     assert all(name in caught.value.hint for name in SUBSET_NAMES)

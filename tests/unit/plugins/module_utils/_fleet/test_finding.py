@@ -75,9 +75,9 @@ class TestDomains:
             ("web1", uuid_of("web1"), True, None),
             ("web2", uuid_of("web2"), False, None),
             ("web10", uuid_of("web10"), True, None),
-            ("db1", uuid_of("db1"), False, ("not_running", f"domain db1 at {URI} is shut off")),
-            ("db2", uuid_of("db2"), True, ("not_running", f"domain db2 at {URI} is paused")),
-            ("nosuch", None, False, ("not_found", f"there is no domain nosuch at {URI}")),
+            ("db1", uuid_of("db1"), False, ("not_running", f"domain 'db1' at {URI} is shut off")),
+            ("db2", uuid_of("db2"), True, ("not_running", f"domain 'db2' at {URI} is paused")),
+            ("nosuch", None, False, ("not_found", f"there is no domain 'nosuch' at {URI}")),
         ]
         assert all(guest.is_optional for guest in found(domains=["web1", "db1", "nosuch"], skip_unusable=True).guests)
         hints = [guest.problem.hint for guest in guests if guest.problem]
@@ -96,7 +96,7 @@ class TestDomains:
     def test_a_domain_that_is_named_twice_is_done_once_with_a_warning(self) -> None:
         fleet = found(domains=["web1", uuid_of("web1")])
         assert [guest.name for guest in fleet.guests] == ["web1"]
-        assert fleet.warnings == (f"{uuid_of('web1')} is listed more than once; it is processed once",)
+        assert fleet.warnings == (f"'{uuid_of('web1')}' is listed more than once; it is processed once",)
 
     @pytest.mark.parametrize("count", [1, 500])
     def test_the_number_of_calls_does_not_grow_with_that_of_domains(self, fake: FakeHypervisor, count: int) -> None:
@@ -109,7 +109,7 @@ class TestDomains:
         with fleet_of({**NONE_GIVEN, "domains": ["web*", uuid_of("odd[1]*")]}, LIMITS) as fleet:
             for guest in fleet.guests:
                 with Blocking(guest.open()) as channel:
-                    assert str(channel) == f"domain {guest.name} at {URI}"
+                    assert str(channel) == f"domain '{guest.name}' at {URI}"
                     channel.call(Request("guest-get-time"), 5.0)
         asked = [domain for domain, command in fake.commands if command == "guest-get-time"]
         assert asked == ["web1", "web2", "web10", "odd[1]*"]
@@ -176,9 +176,9 @@ class TestSockets:
         assert [guest.name for guest in guests] == paths
         # A missing socket is known without connecting; for an existing path, only the kernel knows of a listener.
         assert [guest.problem and guest.problem.message for guest in guests] == [
-            f"there is no socket {paths[0]}",
+            f"there is no socket '{paths[0]}'",
             None,
-            f"there is no socket {paths[2]}",
+            f"there is no socket '{paths[2]}'",
         ]
         with Blocking(guests[0].open()) as channel, pytest.raises(NotFoundError, match=r"nosuch\.qga"):
             channel.call(Request("guest-ping"), 1.0)
@@ -196,7 +196,7 @@ class TestSockets:
         assert names(sockets=sockets) == ["100.qga", "101.qga"]
         fleet = found(sockets=[f"{run_dir}/web1.qga", f"{run_dir}/also.qga"])
         assert [guest.name for guest in fleet.guests] == [f"{run_dir}/web1.qga"]
-        assert fleet.warnings == (f"{run_dir}/also.qga is listed more than once; it is processed once",)
+        assert fleet.warnings == (f"'{run_dir}/also.qga' is listed more than once; it is processed once",)
 
     @pytest.mark.parametrize(
         ("sockets", "entry"),
@@ -232,8 +232,8 @@ class TestEmptiness:
     @pytest.mark.parametrize(
         ("options", "says", "rest"),
         [
-            ({"domains": ["web?", "x*", "y?"]}, f"no domain at {URI} matches x*, y?", ["web1", "web2"]),
-            ({"sockets": ["{}/notes*", "{}/9.qga"]}, "no socket matches {}/notes*", ["9.qga"]),
+            ({"domains": ["web?", "x*", "y?"]}, f"no domain at {URI} matches 'x*', 'y?'", ["web1", "web2"]),
+            ({"sockets": ["{}/notes*", "{}/9.qga"]}, "no socket matches '{}/notes*'", ["9.qga"]),
         ],
     )
     def test_patterns_that_match_nothing_are_an_error_unless_allowed(
@@ -247,5 +247,5 @@ class TestEmptiness:
 
     def test_a_hypervisor_without_domains_is_an_error_unless_allowed(self, fake: FakeHypervisor) -> None:
         fake.definitions = []
-        assert refused(NotFoundError, domains=["!web1"]).message == f"no domain at {URI} matches *"
+        assert refused(NotFoundError, domains=["!web1"]).message == f"no domain at {URI} matches '*'"
         assert names(domains=["!web1"], allow_empty=True) == []

@@ -72,7 +72,7 @@ class TestADomainThatDoesNotRun:
     ) -> None:
         error = not_running("web1", SYSTEM, state, UUID)
         assert error.code == "not_running"
-        assert error.message == f"domain web1 at {SYSTEM} is {words}"
+        assert error.message == f"domain 'web1' at {SYSTEM} is {words}"
         assert error.hint.startswith(hint)
         assert error.hint.endswith("; an agent answers only while its guest runs.")
 
@@ -81,7 +81,7 @@ class TestADomainThatDoesNotRun:
     def test_each_command_has_the_uri_and_the_uuid_if_the_name_is_a_number(self, name: str, state: int) -> None:
         """virsh would read such a name as the ID of a running domain, and would stop that one."""
         error = not_running(name, "qemu:///session", state, UUID)
-        assert error.message.startswith(f"domain {name} at qemu:///session is ")
+        assert error.message.startswith(f"domain '{name}' at qemu:///session is ")
         commands = [shlex.split(words) for words in re.findall(r"`([^`]*)`", error.hint)]
         assert commands
         for words in commands:

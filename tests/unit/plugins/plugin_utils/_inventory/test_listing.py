@@ -96,7 +96,7 @@ class TestGuests:
         self, monkeypatch: pytest.MonkeyPatch, error: type[QgaError]
     ) -> None:
         async def refuse(_channel: LibvirtChannel, _timeout: float) -> tuple[str, ...]:
-            raise error("domain web1 is shut off")
+            raise error("domain 'web1' is shut off")
 
         monkeypatch.setattr(LibvirtChannel, "macs", refuse)
         web1 = by_name(uris=(HV1,))["web1"]

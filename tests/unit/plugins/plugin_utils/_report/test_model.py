@@ -21,7 +21,7 @@ from tests.support.fleet_results import corrected, host, host_clock, left_beyond
 
 CORRECTED = corrected("web1", uuid="1e1a6f0c")
 BEFORE = Offset(-20_973_581_442, 571_223)
-ERROR = {"code": "not_running", "message": "domain web1 is shut off", "hint": "Start it."}
+ERROR = {"code": "not_running", "message": "domain 'web1' is shut off", "hint": "Start it."}
 
 
 def read(**entry: Any) -> ReportedGuest:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._report.results import collected, completed
 
-NOT_FOUND = {"code": "not_found", "message": "no domain web9", "hint": "Check the name."}
+NOT_FOUND = {"code": "not_found", "message": "there is no domain 'web9' at qemu:///system", "hint": "Check the name."}
 OFF = {"code": "not_running", "message": "web3 is shut off", "hint": "Start it."}
 TIMEOUT = {"code": "deadline", "message": "the deadline passed", "hint": ""}
 
