@@ -53,7 +53,7 @@ class HypervisorUnavailableError(QgaError):
     """``in_call``: the connection broke during a call to a guest's agent; that agent's reply may be the cause."""
 
     code = "hypervisor_unavailable"
-    default_hint = "Check the uri, and that its libvirt daemon is running and can be reached from here."
+    default_hint = "Check uri, and that libvirt's daemon is running there and can be reached from this machine."
 
     def __init__(self, message: str, hint: str | None = None, in_call: bool = False) -> None:
         super().__init__(message, hint)
@@ -145,7 +145,11 @@ class CommandDisabledError(CommandError):
 
 class FrozenError(CommandError):
     code = "frozen"
-    default_hint = "Thaw the guest's file systems (virsh domfsthaw), then run the task again."
+    # For guests without libvirt; for a domain, the hint has the virsh command.
+    default_hint = (
+        "Thaw the guest's file systems with the agent's command guest-fsfreeze-thaw, on Proxmox VE with "
+        "`qm guest cmd VMID fsfreeze-thaw`; then run the task again."
+    )
 
 
 class NotSupportedError(CommandError):
@@ -157,7 +161,7 @@ class NotSupportedError(CommandError):
 
 class CommandFailedError(CommandError):
     code = "command_failed"
-    default_hint = "The reason was given by the agent; check its log in the guest."
+    default_hint = "The agent gave this reason; its log in the guest may have more."
 
 
 # The clock.

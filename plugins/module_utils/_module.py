@@ -126,7 +126,7 @@ def _warn(module: AnsibleModule, results: Sequence[GuestResult]) -> None:
         module.warn(warning)
     more = len(warnings) - _MOST_WARNINGS
     if more > 0:
-        module.warn(f"and {more} more warnings; each guest's entry in guests has its own")
+        module.warn(f"and {more} more warnings; see warnings in each guest's entry")
 
 
 def _differences(results: Sequence[GuestResult]) -> list[dict[str, Any]]:

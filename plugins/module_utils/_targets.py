@@ -44,7 +44,7 @@ def require_text(option: str, value: str) -> None:
     """
     if not value or "\0" in value:
         raise InvalidOptionError(
-            f"{option} is empty or has a NUL character in it", f"Give {option} a value, or leave it out."
+            f"{option} is empty or contains a NUL character", f"Give {option} a value, or leave it out."
         )
 
 

@@ -229,7 +229,7 @@ def test_an_inventory_without_the_group_is_refused_in_a_sentence(
 ) -> None:
     run = run_playbook_of_collection(playbook, *arguments, inventory="hv1,hv2", directory=tmp_path)
     assert run.status == 2, run.output
-    assert "The inventory has no group hypervisors, or an empty one." in run.output
+    assert "The inventory has no host in the group 'hypervisors'." in run.output
     assert "pass -e qga_hosts=PATTERN." in run.output
     assert list(tmp_path.iterdir()) == []
 
@@ -266,8 +266,8 @@ def test_a_run_that_finds_no_guests_fails(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("variable", "error"),
     [
-        ("qga_fail_on=some", "qga_fail_on must be any, all or none, not some"),
-        ("qga_batch_size=many", "qga_batch_size must be a number of guests, not many"),
+        ("qga_fail_on=some", "qga_fail_on must be any, all or none, not 'some'."),
+        ("qga_batch_size=many", "qga_batch_size must be a number of guests, not 'many'."),
         ("qga_tolerance=-1", "tolerance is -1.0 s"),
         ("qga_domains=web1", "more than one target given: domains, sockets [invalid_option]"),
     ],

@@ -73,7 +73,7 @@ def resync(report: Path, inventory: Path, *arguments: str, **how: object) -> Pla
 
 
 def only_the_report_is_missing(run: PlaybookRun, report: Path, why: str, fleet: SimulatedFleet) -> None:
-    assert complaints(run) == [f"The report could not be written to {report}: {why}."], run.output
+    assert complaints(run) == [f"The report could not be written to '{report}': {why}."], run.output
     assert run.status == 2
     *hypervisors, total = (line.split()[:3] for line in table(run)[2:])
     assert hypervisors == [[name, "2", "2"] for name, _guests, _corrected in hypervisors]
@@ -138,7 +138,7 @@ def gather(directory: Path, inventory: Path, **how: object) -> PlaybookRun:
 
 
 def only_these_files_are_missing(run: PlaybookRun, whys: dict[Path, str]) -> None:
-    assert complaints(run) == [f"The facts could not be written to {path}: {why}." for path, why in whys.items()]
+    assert complaints(run) == [f"The facts could not be written to '{path}': {why}." for path, why in whys.items()]
     assert run.status == 2, run.output
     (last,) = (line for line in table(run) if line.startswith("The files are in "))
     assert re.findall(r"(\w+\.json)", last) == [path.name for path in whys]

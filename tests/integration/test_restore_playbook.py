@@ -8,9 +8,7 @@ import pytest
 
 from tests.processes.ansible_run import every_core, run_playbook_of_collection
 
-HYPERVISORS = (
-    "No hypervisor given: the inventory has no host in the group 'hypervisors'. Name one by -e qga_hosts=NAME."
-)
+HYPERVISORS = "No hypervisor given: the inventory has no host in the group 'hypervisors'. Pass -e qga_hosts=NAME."
 GUEST = {"qga_hosts": "hv1", "qga_domain": "web1"}
 
 
@@ -19,7 +17,7 @@ GUEST = {"qga_hosts": "hv1", "qga_domain": "web1"}
     ("variables", "message"),
     [
         ({"qga_domain": "web1", "qga_snapshot": "calm"}, HYPERVISORS),
-        ({"qga_hosts": "hv1"}, "No guest given. Name it by -e qga_domain=NAME."),
+        ({"qga_hosts": "hv1"}, "No guest given. Pass -e qga_domain=NAME."),
         (GUEST, "No source given for 'web1'. Set one of qga_save_file, qga_managed_save and qga_snapshot."),
         (
             {**GUEST, "qga_managed_save": "true", "qga_snapshot": "calm"},
@@ -27,7 +25,7 @@ GUEST = {"qga_hosts": "hv1", "qga_domain": "web1"}
         ),
         (
             {**GUEST, "qga_hosts": "all", "qga_snapshot": "calm"},
-            "More than one hypervisor given for 'web1': 2 hosts. Name one by -e qga_hosts=NAME.",
+            "More than one hypervisor given for 'web1': 2 hosts. Pass -e qga_hosts=NAME.",
         ),
     ],
     ids=["no hypervisor", "no guest", "no source", "two sources", "two hypervisors"],

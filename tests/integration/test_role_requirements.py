@@ -13,7 +13,7 @@ from tests.support.tiers import quick
 
 # Words that occur only in unclear errors.
 UNCLEAR = ("NoneType", "undefined", "Traceback", "StopIteration", "Unexpected")
-NOT_ANSWERED = "did not answer what the role"
+NOT_ANSWERED = "did not return what the role"
 # The role for guests supports one more family, which is listed first.
 UNKNOWN = "Debian, RedHat and Suse, but not "
 REFUSED = {

@@ -123,7 +123,7 @@ def test_any_answer_may_be_bait(core: str, role: str, tmp_path: Path, canaries: 
     )
     run = guest.run_role(role, core=core)
     assert commands_in(run.output) == []
-    assert "its shell ended with status 3, without a message." in run.output
+    assert "its shell exited with status 3, without a message." in run.output
     assert list(canaries.iterdir()) == []
 
 

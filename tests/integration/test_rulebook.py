@@ -107,7 +107,7 @@ def test_each_resumption_is_corrected_once_whatever_the_guests_name(directory: P
         hypervisor.metadata["not mine"] = OPTED_OUT
         running.wait_for(f"{URI} is watched, running guests: {len(guests) + 1}")
         resume(hypervisor, "not mine")
-        running.wait_for(f"the clock of domain '{uuid_of('not mine')}' at {URI} is not to be touched")
+        running.wait_for(f"domain '{uuid_of('not mine')}' at {URI} is opted out")
         running.wait_for("failed=1")
         for name in guests:
             restore(hypervisor, name)
@@ -195,14 +195,14 @@ def test_own_tasks_run_after_a_resync_and_after_a_failed_one(directory: Path, ru
         hypervisor.metadata["not mine"] = OPTED_OUT
         running.wait_for("is watched")
         resume(hypervisor, "wrong")
-        running.wait_for("The clock of wrong is not correct: wrong ")
+        running.wait_for("The clock of 'wrong' is not correct: wrong ")
         event, clock, shown = kept(directory, "failure")
         assert (event["domain"], shown, clock["guest"]["within_tolerance"]) == ("wrong", "wrong", False)
 
         # A guest that is opted out is not a failure, and no tasks run for it.
         (directory / "failure").unlink()
         resume(hypervisor, "not mine")
-        running.wait_for("not mine is skipped: the clock of domain")
+        running.wait_for("'not mine' is skipped: domain ")
         assert not (directory / "after").exists()
         restore(hypervisor, name)
         until((directory / "after").exists, running)
@@ -261,12 +261,13 @@ class TestThePlaybook:
         assert not (directory / "after").exists()
         assert (directory / "failure").exists() is is_down
         if is_down:
-            assert re.search("The clock of web1 is not correct: .*cannot connect to libvirt", run.output, re.IGNORECASE)
+            said = "The clock of 'web1' is not correct: .*cannot connect to libvirt"
+            assert re.search(said, run.output, re.IGNORECASE)
             _event, clock, shown = kept(directory, "failure")
             assert (clock["guest"]["error"]["code"], shown) == ("hypervisor_unavailable", "web1")
         else:
             message = run.result("Report why the guest is skipped")["msg"]
-            assert message.startswith("web1 is skipped: there is no domain")
+            assert message.startswith("'web1' is skipped: there is no domain")
 
     @pytest.mark.parametrize(
         ("variables", "sentence"),

@@ -57,7 +57,7 @@ def test_a_guest_is_restored_and_its_clock_verified(kept: str, awake: Guest, tmp
     state = awake.state
     checked = restore(awake.name, source, check=True)
     assert checked.status == 0, checked.output
-    assert f"{awake.name} would be restored from" in checked.output
+    assert f"'{awake.name}' would be restored from" in checked.output
     assert awake.state == state
 
     time.sleep(ASLEEP_S)
@@ -126,7 +126,7 @@ def test_a_restore_that_is_impossible_fails_with_a_sentence(guest: Guest, variab
 def test_an_unknown_guest_and_several_hypervisors_are_errors(guest: Guest) -> None:
     assert_fails(restore("qga-nonesuch", "qga_managed_save=true"), "failed to get domain 'qga-nonesuch'")
     run = restore(guest.name, "qga_managed_save=true", inventory="hv1,hv2")
-    assert_fails(run, f"More than one hypervisor given for '{guest.name}': 2 hosts. Name one by -e qga_hosts=NAME.")
+    assert_fails(run, f"More than one hypervisor given for '{guest.name}': 2 hosts. Pass -e qga_hosts=NAME.")
     assert guest.is_running
 
 
@@ -152,7 +152,7 @@ def test_a_fleet_of_domains(guest: Guest, tmp_path: Path) -> None:
     resync = run_playbook_of_collection("resync_fleet", *HERE, *asked, directory=tmp_path)
     assert resync.status == 2, resync.output
     assert "(item=the one guest)" in resync.output
-    assert "Not found on any hypervisor that answered: qga-nonesuch." in resync.output
+    assert "Not found on any hypervisor that answered: 'qga-nonesuch'." in resync.output
     assert abs(guest.witness.offset().offset_ns) < NEAR_NS
     report = (tmp_path / "resync_fleet.html").read_text(encoding="utf-8")
     assert guest.name in report

@@ -81,7 +81,7 @@ def meaning(failure: Failure) -> QgaError:
     depends on the driver, the domain or the reply.
     """
     if not failure.line.is_alive(failure.connection):
-        broke = f"the connection to libvirt at {failure.line.uri} broke at {failure.what} of '{failure.name}'"
+        broke = f"the connection to libvirt at {failure.line.uri} broke during {failure.what} of '{failure.name}'"
         return HypervisorUnavailableError(f"{broke}: {failure.reason}", in_call=failure.what.startswith("guest-"))
     if failure.code in _BY_NUMBER:
         return _BY_NUMBER[failure.code](failure)
@@ -167,7 +167,7 @@ def _by_context(failure: Failure) -> QgaError:
     if failure.may_be_reply and code in _ERRORS_OF_REPLIES:
         answered = f"libvirt cannot read the reply of the agent of {failure} to {failure.what}"
         return RemoteProtocolError(f"{answered}: {reason}")
-    return HypervisorUnavailableError(f"libvirt at {uri} failed at {failure.what}: {reason}")
+    return HypervisorUnavailableError(f"libvirt at {uri} failed during {failure.what}: {reason}")
 
 
 _AFTER_COLON = re.compile("[:\uff1a]\\s*(?P<description>.*)\\Z", re.DOTALL)

@@ -42,7 +42,7 @@ def reference_of(params: Mapping[str, Any], read_host_clock: Callable[[], HostCl
     if params.get("require_synchronized_host") and not state.synchronized:
         unknown = "the host's kernel does not report whether its clock is synchronized"
         raise HostClockUnsynchronizedError(unknown if state.synchronized is None else unsynchronized)
-    warning = f"{unsynchronized}; guests get its time, right or wrong"
+    warning = f"{unsynchronized}; guests are compared with it anyway"
     return ChosenReference(reference, warning if state.synchronized is False else None)
 
 

@@ -203,7 +203,7 @@ def _members(value: Mapping[str, Any], shapes: Mapping[str, Any], where: str) ->
             continue
         key = name.replace("-", "_").lower()
         if key in members:
-            raise RemoteProtocolError(f"the agent returned {where} an object with two members of the name {key}")
+            raise RemoteProtocolError(f"the agent returned {where} an object with two members named {key}")
         members[key] = _plain(member, where) if known is None else _read(member, known, f"{where} ({name})")
     return members
 

@@ -30,4 +30,4 @@ async def require_allowed(channel: Channel, timeout: float) -> None:
 
     # libvirt has checked the XML. Anything other than a clear yes counts as no: the purpose of the mark is to forbid.
     if ElementTree.fromstring(element).get("enabled", "").strip().lower() not in ("yes", "true", "on", "1"):
-        raise OptedOutError(f"the clock of {channel} is not to be touched: its metadata has {NAMESPACE}")
+        raise OptedOutError(f"{channel} is opted out: its metadata has {NAMESPACE}")

@@ -188,11 +188,11 @@ def run_all(
     def result_of(number: int, guest: Guest) -> GuestResult:
         if number in results:
             return results[number]
-        problem = guest.problem or late("its work was done" if number < begun else "its work began")
+        problem = guest.problem or late("work on the guest ended" if number < begun else "work on the guest began")
         return failure(problem, guest.is_optional)
 
     multiplexer: Multiplexer[GuestResult] = Multiplexer(concurrency, results.__setitem__)
-    begun = multiplexer.run(map(run_one, guests), deadline.at, lambda: late("its work was done"))
+    begun = multiplexer.run(map(run_one, guests), deadline.at, lambda: late("work on the guest ended"))
     return tuple(
         result_of(number, guest).of(guest.name, guest.uuid, guest.vm_name) for number, guest in enumerate(guests)
     )

@@ -31,6 +31,7 @@ from .._protocol.errors import QgaError
 from . import numbers
 from .lanes import LANES, LANES_OF_RESERVE, PROVEN, Lane
 from .large_texts import LARGE_TEXTS
+from .virsh import connect_hint
 
 _REFUSED = (numbers.AUTH_FAILED, numbers.AUTH_CANCELLED, numbers.AUTH_UNAVAILABLE, numbers.ACCESS_DENIED)
 
@@ -216,7 +217,7 @@ class Line:
         denied = code == numbers.SYSTEM_ERROR and error.get_int1() in (errno.EACCES, errno.EPERM)
         if denied or code in _REFUSED:
             return PermissionDeniedError(f"libvirt at {self.uri} refused the connection: {reason}")
-        return HypervisorUnavailableError(f"cannot connect to libvirt at {self.uri}: {reason}")
+        return HypervisorUnavailableError(f"cannot connect to libvirt at {self.uri}: {reason}", connect_hint(self.uri))
 
     # The threads.
 

@@ -49,6 +49,10 @@ def unmistakable(name: str, uuid: str) -> str:
     return uuid if _LIKE_A_NUMBER.match(name) else name
 
 
+def connect_hint(uri: str) -> str:
+    return f"Check uri, and that libvirt's daemon is running there; {virsh(uri, 'list')} tests the connection."
+
+
 def list_hint(uri: str) -> str:
     return f"Check the name; {virsh(uri, 'list --all')} shows the domains that the hypervisor knows."
 

@@ -35,7 +35,7 @@ def main(path: str, *commands: str) -> int:
                 if "return" not in reply:
                     raise ValueError(f"it answered {command} with {json.dumps(reply)}")
     except (OSError, ValueError, TypeError) as error:
-        print(f"The agent on {path} did not answer: {error}", file=sys.stderr)
+        print(f"The agent at {path} failed the test: {error}", file=sys.stderr)
         return 1
     return 0
 

@@ -33,7 +33,7 @@ def test_an_agent_survives_the_probe_and_a_missing_command_is_reported() -> None
             assert probe(agent.socket, "guest-info", "guest-get-time").returncode == 0
         done = probe(agent.socket, "guest-get-clock")
     assert done.returncode == 1
-    assert done.stderr.startswith(f"The agent on {agent.socket} did not answer: it answered guest-get-clock with")
+    assert done.stderr.startswith(f"The agent at {agent.socket} failed the test: it answered guest-get-clock with")
 
 
 @pytest.mark.parametrize("lists", [{"block_rpcs": ["guest-sync-delimited"]}, {"allow_rpcs": ["guest-get-osinfo"]}])

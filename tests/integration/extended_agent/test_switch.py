@@ -178,11 +178,11 @@ def test_a_stock_agent_that_does_not_start_is_reported(guest: Guest) -> None:
 def test_the_result_has_the_reason_of_the_probe(guest: Guest) -> None:
     guest.dropin.unlink()
     guest.answer(active="inactive")
-    guest.set_probe_error("The agent on a socket did not answer: it answered guest-get-clock with a riddle")
+    guest.set_probe_error("The agent at a socket failed the test: it answered guest-get-clock with a riddle")
     asked = guest.switch("extended")
     assert guest.result.startswith(
         "stock The extended agent did not answer in the rehearsal: "
-        "The agent on a socket did not answer: it answered guest-get-clock with a riddle"
+        "The agent at a socket failed the test: it answered guest-get-clock with a riddle"
     )
     # Nothing has been changed.
     assert not [line for line in asked if STOCK in line or UNIT in line]

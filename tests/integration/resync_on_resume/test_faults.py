@@ -247,6 +247,6 @@ def test_an_unsynchronized_host_is_logged_when_it_changes_and_not_for_every_gues
         service.hypervisor.resume(names[2:])
         service.records(4)
     assert [line.fields["message"] for line in service.lines("host_clock")] == [
-        "the host's own clock is not synchronized; guests get its time, right or wrong",
+        "the host's own clock is not synchronized; guests are compared with it anyway",
         "the host's own clock is synchronized again",
     ]

@@ -298,7 +298,7 @@ class TestInfoOfMany:
         monkeypatch.setitem(finding.FINDERS, "domains", fleet.find)  # type: ignore[arg-type]
         ended = run(qga_info, domains=["*"], gather_subset=["os"], deadline=0.1)
         assert ended.statuses() == {"web1": "gathered", "web2": "failed"}
-        assert ended.guests["web2"]["error"]["message"] == "the deadline of 0.1 s passed before its work was done"
+        assert ended.guests["web2"]["error"]["message"] == "the deadline of 0.1 s passed before work on the guest ended"
         assert ended.result["msg"].startswith("1 of 2 guests failed: web2 (deadline) [guests_failed].")
 
 
@@ -352,7 +352,7 @@ class TestWarnings:
         warnings = ended.said("was left alone")
         assert len(warnings) == told
         assert all(f"web{number}: the guest's clock is " in warning for number, warning in enumerate(warnings, 1))
-        more = f"and {guests - told} more warnings; each guest's entry in guests has its own"
+        more = f"and {guests - told} more warnings; see warnings in each guest's entry"
         assert len(ended.said("more warnings")) == len(ended.said(more)) == (guests > told)
         assert all("was left alone" in entry["warnings"][0] for entry in ended.guests.values())
 

@@ -19,7 +19,7 @@ class TestOptions:
     @pytest.mark.parametrize(
         ("arguments", "words"),
         [
-            ({"domain": ""}, "Domain is empty or has a NUL character in it [invalid_option]."),
+            ({"domain": ""}, "Domain is empty or contains a NUL character [invalid_option]."),
             ({}, f"No target given [invalid_option]. {EXACTLY_ONE}"),
             (
                 {"domain": "a", "domains": []},
@@ -30,10 +30,10 @@ class TestOptions:
                 f"More than one target given: socket, address, vsock [invalid_option]. {EXACTLY_ONE}",
             ),
             ({"sockets": []}, "Sockets is an empty list [invalid_option]. List guests in sockets, or set allow_empty"),
-            ({"domains": ["web1", ""]}, "An entry of domains is empty or has a NUL character in it [invalid_option]."),
-            ({"domains": ["a\0b"]}, "An entry of domains is empty or has a NUL character in it [invalid_option]."),
-            ({"domains": ["*", "!"]}, "An entry of domains is empty or has a NUL character in it [invalid_option]."),
-            ({"domains": ["*"], "exclude": [""]}, "An entry of exclude is empty or has a NUL character in it ["),
+            ({"domains": ["web1", ""]}, "An entry of domains is empty or contains a NUL character [invalid_option]."),
+            ({"domains": ["a\0b"]}, "An entry of domains is empty or contains a NUL character [invalid_option]."),
+            ({"domains": ["*", "!"]}, "An entry of domains is empty or contains a NUL character [invalid_option]."),
+            ({"domains": ["*"], "exclude": [""]}, "An entry of exclude is empty or contains a NUL character ["),
             ({"sockets": ["!/run/1.qga"]}, "Sockets has only exclusions [invalid_option]. Add a path or"),
             ({"domains": ["*"], "concurrency": 0}, "Concurrency is 0 [invalid_option]."),
             ({"domains": ["*"], "deadline": "nan"}, "Deadline is nan s [invalid_option]."),

@@ -66,7 +66,7 @@ def test_a_domain_is_opened_at_its_uri() -> None:
 @pytest.mark.parametrize("option", ["domain", "socket", "address", "vsock"])
 @pytest.mark.parametrize("value", ["", "a\0b", "\0"])
 def test_empty_values_and_nul_characters_are_refused(option: str, value: str) -> None:
-    with pytest.raises(InvalidOptionError, match=f"^{option} is empty or has a NUL character in it$"):
+    with pytest.raises(InvalidOptionError, match=f"^{option} is empty or contains a NUL character$"):
         target(**{option: value})
 
 

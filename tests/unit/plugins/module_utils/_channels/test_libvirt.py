@@ -323,7 +323,7 @@ class TestADefinition:
             raise LibvirtError(1, "internal error: client socket is closed")
 
         monkeypatch.setattr(Domain, "XMLDesc", break_off)
-        with pytest.raises(HypervisorUnavailableError, match="broke at virDomainGetXMLDesc") as caught:
+        with pytest.raises(HypervisorUnavailableError, match="broke during virDomainGetXMLDesc") as caught:
             channel.macs(5.0)
         assert not caught.value.in_call  # no agent was asked
 

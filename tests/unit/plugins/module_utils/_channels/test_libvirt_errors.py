@@ -194,7 +194,7 @@ class TestABrokenConnection:
         fake.replies["guest-ping"] = breaks
         error = error_of(channel)
         assert error.code == "hypervisor_unavailable"
-        assert f"the connection to libvirt at {URI} broke at guest-ping" in error.message
+        assert f"the connection to libvirt at {URI} broke during guest-ping" in error.message
         assert "Connection reset by peer" in error.message
         assert error.in_call
         del fake.replies["guest-ping"]
@@ -221,4 +221,4 @@ class TestABrokenConnection:
         fake.replies["guest-ping"] = breaks
         error = error_of(channel, Request("guest-set-time", {"time": 1}))
         assert error.code == "hypervisor_unavailable"
-        assert "broke at guest-set-time" in error.message
+        assert "broke during guest-set-time" in error.message

@@ -123,7 +123,7 @@ class TestProof:
         guest.delays = lambda _command: SLOW
 
         def too_late(_seconds: float) -> None:
-            raise DeadlineError("the deadline of 9 s passed before it was done")
+            raise DeadlineError("the deadline of 9 s passed before work on the guest ended")
 
         monkeypatch.setattr(line, "sleep", too_late)
         report = resync(GuestAgent(guest, 5.0), line.reference(), ResyncOptions())

@@ -94,7 +94,7 @@ class TestEachCommand:
         ("guest-get-load", {"load1m": float("nan")}, "a number where a number belongs"),
         ("guest-get-load", {"more": float("inf")}, "a number that is out of range"),
         *(
-            ("guest-get-osinfo", {"pretty-name": "Debian", other: "Windows"}, "two members of the name pretty_name")
+            ("guest-get-osinfo", {"pretty-name": "Debian", other: "Windows"}, "two members named pretty_name")
             for other in ("pretty_name", "Pretty-Name")
         ),
     ],

@@ -57,4 +57,4 @@ def test_metadata_that_does_not_clearly_say_yes_forbids_it(guest: MarkedGuest, m
     guest.mark = metadata
     with pytest.raises(OptedOutError) as caught:
         blocking(require_allowed)(guest, 5.0)
-    assert caught.value.message == f"the clock of domain 'web1' is not to be touched: its metadata has {NAMESPACE}"
+    assert caught.value.message == f"domain 'web1' is opted out: its metadata has {NAMESPACE}"

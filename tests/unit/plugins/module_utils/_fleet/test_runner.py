@@ -248,8 +248,8 @@ class TestTheDeadline:
         found = run([begun.guest(is_optional=True), *others], linger, concurrency=1, deadline=0.05)
         assert begun.closed == 1
         assert [each.status for each in found] == ["failed", "failed", "skipped"]
-        for each, end in zip(found, ("was done", "began"), strict=False):
-            message = f"the deadline of 0.05 s passed before its work {end}"
+        for each, end in zip(found, ("ended", "began"), strict=False):
+            message = f"the deadline of 0.05 s passed before work on the guest {end}"
             assert each.entry["error"] == DeadlineError(message).as_dict()
 
     def test_work_that_ignores_the_deadline_is_abandoned(self) -> None:
@@ -262,7 +262,7 @@ class TestTheDeadline:
                 return await linger(agent)
 
         (each,) = run([channel.guest()], stubborn, deadline=0.05)
-        assert str(each.error) == "the deadline of 0.05 s passed before its work was done"
+        assert str(each.error) == "the deadline of 0.05 s passed before work on the guest ended"
         assert (outcome(each), channel.closed) == (("failed", "deadline"), 1)
 
     def test_results_are_kept_while_another_guest_waits_for_its_hypervisor(self) -> None:

@@ -9,7 +9,12 @@ import subprocess
 
 import pytest
 from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor.domains import not_running
-from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor.virsh import list_hint, unmistakable, virsh
+from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor.virsh import (
+    connect_hint,
+    list_hint,
+    unmistakable,
+    virsh,
+)
 
 SYSTEM = "qemu:///system"
 UUID = "5fc1e6ba-8a29-4b0a-9a0c-3c2f7ce1a1d0"
@@ -51,6 +56,7 @@ class TestACommand:
 @pytest.mark.parametrize("uri", [SYSTEM, ""])
 def test_virshs_default_uri_is_left_out(uri: str) -> None:
     assert virsh(uri, "list --all") == "`virsh list --all`"
+    assert "`virsh list` tests" in connect_hint(uri)
     assert list_hint(uri) == "Check the name; `virsh list --all` shows the domains that the hypervisor knows."
 
 
