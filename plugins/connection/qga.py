@@ -25,7 +25,8 @@ notes:
     collection.
   - The input and output of commands are never logged, at any verbosity.
 requirements:
-  - libvirt-python on the machine where Ansible runs, if the guest is a libvirt domain
+  - ansible-core 2.16 or newer and Python 3.10 or newer where Ansible runs
+  - libvirt-python for that Python if the guest is a libvirt domain
   - a POSIX shell in the guest
 seealso:
   - plugin: qemu.guest_agent.libvirt_guests

@@ -66,7 +66,7 @@ options:
     default: false
   allow_empty:
     description:
-      - Whether O(domains) or O(sockets) may be empty, and its patterns may match nothing. If not, that is an error.
+      - Allow O(domains) or O(sockets) to be empty, and patterns in it to match nothing. By default, both are errors.
     type: bool
     default: false
   concurrency:
@@ -86,8 +86,9 @@ options:
     type: float
   fail_on:
     description:
-      - With O(domains) or O(sockets), when the task fails after all guests were tried, with V(any) if at least one
-        guest failed, with V(all) if all guests failed that were not skipped, with V(none) never.
+      - With O(domains) or O(sockets), when the task fails. All guests are tried first in any case.
+      - With V(any), it fails if at least one guest failed; with V(all), if every guest that was not skipped failed; with
+        V(none), never.
     type: str
     choices: [any, all, none]
     default: any
@@ -103,7 +104,8 @@ options:
     type: float
     default: 0
 requirements:
-  - libvirt-python on the machine where the module runs, for O(domain) and O(domains)
+  - Python 3.8 or newer on the machine where the module runs
+  - libvirt-python for that Python with O(domain) or O(domains)
 """
 
     ATTRIBUTES = r"""

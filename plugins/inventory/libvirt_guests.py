@@ -195,7 +195,8 @@ options:
         type: raw
     default: []
 requirements:
-  - libvirt-python on the machine where Ansible runs
+  - ansible-core 2.16 or newer and Python 3.10 or newer where Ansible runs
+  - libvirt-python for that Python
 notes:
   - C(ansible_host) and the variable C(address) are chosen from the network facts of the guest. Loopback, link-local,
     multicast, reserved and unspecified addresses are never chosen. Allowed addresses are compared by the order of

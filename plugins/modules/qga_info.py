@@ -152,7 +152,7 @@ guest:
       returned: always
       sample: gathered
     reason:
-      description: The error for which the guest was skipped, in the form of RV(guest.error).
+      description: Why the guest was skipped, in the form of RV(guest.error).
       type: dict
       returned: if it was skipped
       sample: {"code": "not_running", "message": "domain 'web2' at qemu:///system is shut off",
@@ -277,7 +277,7 @@ guest:
           type: int
           sample: -983834090
         uncertainty:
-          description: The true offset differs from RV(guest.time.offset) by at most this, in seconds.
+          description: The true offset was within this many seconds of RV(guest.time.offset).
           type: float
           sample: 0.000819247
         uncertainty_ns:
@@ -417,7 +417,7 @@ guest:
           type: int
           sample: 3094126592
         disk:
-          description: The disks below it.
+          description: The disks that contain it.
           type: list
           elements: dict
           sample: [{"bus": 0, "bus_type": "virtio", "dev": "/dev/vda", "target": 0, "unit": 0,
@@ -493,15 +493,15 @@ guest:
       returned: subset V(load)
       contains:
         load1m:
-          description: Over a minute.
+          description: Average over one minute.
           type: float
           sample: 3.48583984375
         load5m:
-          description: Over five minutes.
+          description: Average over five minutes.
           type: float
           sample: 1.16748046875
         load15m:
-          description: Over fifteen minutes.
+          description: Average over fifteen minutes.
           type: float
           sample: 0.41455078125
     cpu_stats:
@@ -624,7 +624,7 @@ summary:
       type: int
       sample: 1
     skipped:
-      description: Guests that could not be used and did not have to be.
+      description: Guests that were skipped.
       type: int
       sample: 1
     failed:

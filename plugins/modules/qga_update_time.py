@@ -13,7 +13,7 @@ description:
   - Measures the offset of a guest's clock, steps the clock if the offset exceeds O(tolerance), and measures again to
     verify the result.
   - With O(backward=slew), a clock that is ahead by up to half a second is slewed instead.
-  - A guest that was paused, saved, snapshotted or migrated wakes with the time at which it stopped.
+  - A guest that was paused, saved, reverted to a snapshot or migrated resumes with the time at which it stopped.
   - A domain whose metadata has C(<resync xmlns="urn:qemu.guest_agent:resync" enabled="no"/>) is never touched.
   - Works with the agent of any distribution, and more accurately with the extended agent of this collection.
 author:
@@ -213,12 +213,13 @@ guest:
         - V(corrected) if the clock was stepped; V(would_correct) in check mode, if it would be stepped or slewed.
         - V(unchanged) if it was within O(tolerance), or was ahead and O(backward) left it alone.
         - V(slewing) if it is being slewed and is not within O(tolerance) yet.
-        - V(skipped) if the guest could not be used and did not have to be; V(failed) in all other cases.
+        - V(skipped) if the guest could not be used, and a pattern selected it or O(skip_unusable) is true.
+        - V(failed) in all other cases.
       type: str
       returned: always
       sample: corrected
     reason:
-      description: The error for which the guest was skipped, in the form of RV(guest.error).
+      description: Why the guest was skipped, in the form of RV(guest.error).
       type: dict
       returned: if it was skipped
       sample: {"code": "not_running", "message": "domain 'web2' at qemu:///system is shut off",
@@ -240,7 +241,7 @@ guest:
         - V(null) if this can be neither proven nor disproven. Then the guest has failed, except with O(tolerance=0) and
           in check mode.
         - V(false) also if an error kept the clock from being measured after a step.
-        - A clock whose slew will bring it within O(tolerance) has not failed.
+        - A guest whose clock is being slewed into O(tolerance) has not failed.
       type: bool
       returned: if its clock was measured
       sample: true
@@ -265,7 +266,7 @@ guest:
       returned: if its clock was measured
       sample: -8797322720
     uncertainty_before:
-      description: The true value of RV(guest.offset_before) differs from it by at most this, in seconds.
+      description: The true offset was within this many seconds of RV(guest.offset_before).
       type: float
       returned: if its clock was measured
       sample: 0.001054192
@@ -285,8 +286,7 @@ guest:
       returned: if its clock was measured
       sample: 1098438
     uncertainty_after:
-      description:
-        - The true value of RV(guest.offset_after) differs from it by at most this, in seconds; V(null) without a step.
+      description: The true offset was within this many seconds of RV(guest.offset_after); V(null) without a step.
       type: float
       returned: if its clock was measured
       sample: 0.001136352
@@ -306,7 +306,7 @@ guest:
       returned: if its clock was measured
       sample: 1098438
     uncertainty:
-      description: The true value of RV(guest.offset) differs from it by at most this, in seconds.
+      description: The true offset was within this many seconds of RV(guest.offset).
       type: float
       returned: if its clock was measured
       sample: 0.001136352
@@ -366,7 +366,7 @@ guest:
       returned: if its clock was measured
       sample: 3511898741
     slewing:
-      description: What is left of a slew of its clock at the end, or would be in check mode; V(null) without a slew.
+      description: The slew of its clock that is left at the end, or planned in check mode; V(null) without a slew.
       type: dict
       returned: if its clock was measured
       contains:
@@ -435,7 +435,7 @@ summary:
       type: int
       sample: 0
     skipped:
-      description: Guests that could not be used and did not have to be.
+      description: Guests that were skipped.
       type: int
       sample: 1
     failed:
@@ -447,19 +447,19 @@ summary:
       type: int
       sample: 0
     largest_offset_before:
-      description: The offset before that is furthest from zero, with its sign, in seconds; V(null) without any.
+      description: The RV(guests[].offset_before) furthest from zero, in seconds; V(null) if there is none.
       type: float
       sample: -8.79732272
     largest_offset_before_ns:
-      description: RV(summary.largest_offset_before) in nanoseconds; V(null) without any.
+      description: RV(summary.largest_offset_before) in nanoseconds.
       type: int
       sample: -8797322720
     largest_offset_after:
-      description: The residual that is furthest from zero, with its sign, in seconds; V(null) without any.
+      description: The RV(guests[].offset_after) furthest from zero, in seconds; V(null) if there is none.
       type: float
       sample: 0.001098438
     largest_offset_after_ns:
-      description: RV(summary.largest_offset_after) in nanoseconds; V(null) without any.
+      description: RV(summary.largest_offset_after) in nanoseconds.
       type: int
       sample: 1098438
     duration:

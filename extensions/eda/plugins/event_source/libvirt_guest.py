@@ -42,7 +42,8 @@ description:
   - An event is held back while the queue of ansible-rulebook is full. Later events of its guest are combined into one
     more.
 requirements:
-  - libvirt-python, for the interpreter that runs ansible-rulebook
+  - ansible-rulebook 1.3 with Python 3.9 or newer
+  - libvirt-python for the interpreter that runs ansible-rulebook
   - The collection qemu.guest_agent, in one of Ansible's default paths or in E(ANSIBLE_COLLECTIONS_PATH)
 options:
   uris:
