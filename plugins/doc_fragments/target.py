@@ -87,8 +87,9 @@ options:
   fail_on:
     description:
       - With O(domains) or O(sockets), when the task fails. All guests are tried first in any case.
-      - With V(any), it fails if at least one guest failed; with V(all), if every guest that was not skipped failed; with
-        V(none), never.
+      - V(any), if at least one guest failed.
+      - V(all), if every guest that was not skipped failed.
+      - V(none), never.
     type: str
     choices: [any, all, none]
     default: any
