@@ -19,7 +19,7 @@ from tests.vm.session import restored_guest
 from tests.vm.witness_shell import root, run_role
 
 AWAY = (
-    r"The stock agent is unavailable: it is not running \(nothing listens on /run/qemu-ga-extended/stock\.sock\)\. "
+    r"The stock agent is unavailable: it is not running \(nothing listens on '/run/qemu-ga-extended/stock\.sock'\)\. "
     "Start the service qemu-guest-agent in the guest"
 )
 # How an administrator stops the stock agent, and starts it again.

@@ -35,7 +35,7 @@ _FEWEST_PARTS = 4
 def main(files: Mapping[str, str], whole: Sequence[str], absent: Sequence[str], is_dry_run: bool) -> None:
     for name in whole:
         if not name.startswith("/") or len(Path(name).parts) < _FEWEST_PARTS:
-            sys.exit(f"{name or 'an empty path'} is not a directory that may be cleaned up.")
+            sys.exit(f"'{name}' is not a directory that may be cleaned up.")
     candidates = [Path(name) for name in absent] + [path for name in whole for path in obsolete(Path(name), files)]
     removed = [path for path in sorted(candidates) if os.path.lexists(path)]
     written = [
@@ -108,4 +108,5 @@ if __name__ == "__main__":
     try:
         main(wanted.get("files", {}), wanted.get("whole", ()), wanted.get("absent", ()), "--dry-run" in sys.argv[1:])
     except OSError as error:
-        sys.exit(f"{error.filename or 'a file'} cannot be written: {os.strerror(error.errno or errno.EIO)}.")
+        what = f"'{error.filename}'" if error.filename else "a file"
+        sys.exit(f"{what} cannot be written: {os.strerror(error.errno or errno.EIO)}.")

@@ -38,7 +38,7 @@ def test_time_commands_work_without_a_stock_agent(tmp_path: Path) -> None:
         assert time_commands_work(client)
         assert client.ask(HOST_NAME)["error"] == {
             "class": "GenericError",
-            "desc": f"The stock agent is unavailable: it is not running (nothing listens on {tmp_path}/none.sock). "
+            "desc": f"The stock agent is unavailable: it is not running (nothing listens on '{tmp_path}/none.sock'). "
             "Start the service qemu-guest-agent in the guest",
         }
 

@@ -70,7 +70,7 @@ def test_a_dump_shows_the_configuration_and_can_be_read(tmp_path: Path) -> None:
         (("-m", "carrier-pigeon"), 2, "expects one of virtio-serial"),
         (("-m", "unix-listen"), 2, "--path is required"),
         (("-d",), 2, "service manager"),
-        (("-c", "/nonexistent"), 2, "/nonexistent cannot be read: No such file or directory"),
+        (("-c", "/nonexistent"), 2, "'/nonexistent' cannot be read: No such file or directory"),
         (("-p", "/nonexistent"), 1, "the port to the host cannot be used: No such file or directory"),
         (("-m", "unix-listen", "-p", "/dev/null"), 1, "a file that is not a socket is there"),
         (("-m", "vsock-listen", "-p", "here"), 1, "cid:port"),
@@ -99,7 +99,7 @@ def test_a_configuration_or_socket_that_others_could_have_created_is_rejected(
         (run("-D", "-c", str(configuration)), 2, "the configuration", configuration),
         (with_socket, 1, "the stock agent's socket", path),
     ):
-        problem = f"{what} was rejected: {writable} is writable by other users (mode 0666): run chmod go-w on it"
+        problem = f"{what} was rejected: '{writable}' is writable by other users (mode 0666): run chmod go-w on it"
         assert (done.returncode, done.stderr) == (status, f"qemu-ga-extended: {problem}\n")
 
 

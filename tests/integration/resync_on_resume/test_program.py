@@ -58,7 +58,7 @@ def config(tmp_path: Path) -> Path:
     ("text", "message"),
     [
         ("[wach]\n", "FILE: unknown section [wach]; expected one of [watch], [resync], [metrics]"),
-        ("uris = x\n", "cannot read FILE: File contains no section headers."),
+        ("uris = x\n", "cannot read 'FILE': File contains no section headers."),
     ],
 )
 def test_an_invalid_configuration_is_reported_in_one_sentence(
@@ -73,13 +73,13 @@ def test_an_invalid_configuration_is_reported_in_one_sentence(
 
 def test_each_failure_to_start_is_reported_in_one_sentence(tmp_path: Path, config: Path) -> None:
     assert run("--config", str(config), "--check-config") == (0, "")
-    assert run("--config", "/none/conf") == (78, "cannot read /none/conf: No such file or directory\n")
+    assert run("--config", "/none/conf") == (78, "cannot read '/none/conf': No such file or directory\n")
     assert run("--nonsense") == (64, "unrecognized arguments: --nonsense\n")
     assert "--check-config" in run("--help")[1]
 
     status, output = run("--config", str(config), "--lock", str(config / "lock"))
     assert status == 73
-    assert output.startswith(f"cannot create the lock {config}/lock: ")
+    assert output.startswith(f"cannot create the lock '{config}/lock': ")
 
     # -S excludes the directories of libvirt-python.
     isolated = (sys.executable, "-E", "-s", "-S", "-m", "resync_on_resume")

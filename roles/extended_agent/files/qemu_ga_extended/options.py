@@ -122,7 +122,7 @@ def read_file(path: str) -> dict[str, Any]:
     except trust.DistrustError as error:
         raise OptionError(f"the configuration was rejected: {error}") from error
     except (OSError, UnicodeDecodeError) as error:
-        raise OptionError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+        raise OptionError(f"'{path}' cannot be read: {getattr(error, 'strerror', None) or error}") from error
     values: dict[str, Any] = {}
     group = ""
     for number, line in enumerate((line.strip() for line in lines), 1):

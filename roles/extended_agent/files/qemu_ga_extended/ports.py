@@ -165,12 +165,12 @@ def listen_unix(path: str) -> socket.socket:
         finally:
             os.umask(before)
 
-    return _listen(socket.AF_UNIX, path, bind)
+    return _listen(socket.AF_UNIX, f"'{path}'", bind)
 
 
 def _remove_stale(path: str) -> None:
     if not stat.S_ISSOCK(os.lstat(path).st_mode):
-        raise PortError(f"cannot listen on {path}: a file that is not a socket is there")
+        raise PortError(f"cannot listen on '{path}': a file that is not a socket is there")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
         client.setblocking(False)
         try:
@@ -180,7 +180,7 @@ def _remove_stale(path: str) -> None:
             return
         except BlockingIOError:
             pass
-    raise PortError(f"cannot listen on {path}: another program listens there")
+    raise PortError(f"cannot listen on '{path}': another program listens there")
 
 
 def listen_vsock(path: str) -> socket.socket:
@@ -191,7 +191,7 @@ def listen_vsock(path: str) -> socket.socket:
     cid, _colon, port = path.partition(":")
     if not (cid.isdigit() and port.isdigit()):
         raise PortError(f"a vsock path has the form cid:port with two numbers, not {path!r}")
-    return _listen(socket.AF_VSOCK, f"vsock {path}", lambda listener: listener.bind((int(cid), int(port))))
+    return _listen(socket.AF_VSOCK, f"vsock '{path}'", lambda listener: listener.bind((int(cid), int(port))))
 
 
 def inherited_listener(environment: Mapping[str, str]) -> socket.socket | None:

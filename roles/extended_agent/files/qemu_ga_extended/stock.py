@@ -97,7 +97,7 @@ class Memory:
         try:
             self._write(line)
         except OSError as error:
-            self._log.error(f"cannot store the stock agent's commands in {self._path}: {error.strerror or error}")
+            self._log.error(f"cannot store the stock agent's commands in '{self._path}': {error.strerror or error}")
 
     def _read(self) -> bytes:
         try:

@@ -365,5 +365,5 @@ class StockLink:
 def _unreachable(error: Exception, path: str) -> str:
     """Return why connecting failed. The text goes to the host's operator as well as to the log."""
     if isinstance(error, (FileNotFoundError, ConnectionRefusedError)):
-        return f"it is not running (nothing listens on {path}). Start the service qemu-guest-agent in the guest"
+        return f"it is not running (nothing listens on '{path}'). Start the service qemu-guest-agent in the guest"
     return getattr(error, "strerror", None) or str(error)

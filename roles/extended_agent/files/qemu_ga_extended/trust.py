@@ -49,7 +49,7 @@ def _require_closed_directories(path: str) -> None:
     """
     for start in (os.path.abspath(path), os.path.realpath(path)):
         for directory in Path(start).parents:
-            _require_ours(os.stat(directory), f"the directory {directory}")
+            _require_ours(os.stat(directory), f"the directory '{directory}'")
 
 
 def read(path: str) -> str:
@@ -66,12 +66,12 @@ def read(path: str) -> str:
         if stat.S_ISCHR(found.st_mode) and found.st_rdev == _NULL_DEVICE:
             return ""
         if not stat.S_ISREG(found.st_mode):
-            raise DistrustError(f"{path} is not a regular file")
-        _require_ours(found, path)
+            raise DistrustError(f"'{path}' is not a regular file")
+        _require_ours(found, f"'{path}'")
         _require_closed_directories(path)
         text = file.read(_LARGEST_FILE + 1)
         if len(text) > _LARGEST_FILE:
-            raise DistrustError(f"{path} has more than {_LARGEST_FILE} characters")
+            raise DistrustError(f"'{path}' has more than {_LARGEST_FILE} characters")
         return text
 
 
@@ -83,8 +83,8 @@ def require_private_socket(path: str) -> None:
     """
     found = os.stat(path)
     if not stat.S_ISSOCK(found.st_mode):
-        raise DistrustError(f"{path} is not a socket: remove it")
-    _require_ours(found, path)
+        raise DistrustError(f"'{path}' is not a socket: remove it")
+    _require_ours(found, f"'{path}'")
     _require_closed_directories(path)
 
 
@@ -95,7 +95,7 @@ def require_trusted_peer(connection: socket.socket, path: str) -> None:
     """
     _pid, uid, _gid = _UCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
     if not _is_ours(uid):
-        raise DistrustError(f"a process of user {uid} listens on {path}: stop that process")
+        raise DistrustError(f"a process of user {uid} listens on '{path}': stop that process")
 
 
 def following(path: str) -> int:

@@ -88,7 +88,7 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
         _print_error(error)
         return _TEMPORARY_FAILURE
     except OSError as error:
-        _print_error(f"cannot create the lock {path}: {error.strerror or error}")
+        _print_error(f"cannot create the lock '{path}': {error.strerror or error}")
         return _CANNOT_CREATE
 
 

@@ -134,9 +134,9 @@ def read(path: str) -> Config:
         with open(path, encoding="utf-8") as file:
             parser.read_file(file, path)
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
+        raise ConfigError(f"cannot read '{path}': {getattr(error, 'strerror', None) or error}") from error
     except configparser.Error as error:
-        raise ConfigError(f"cannot read {path}: {' '.join(str(error).split())}") from error
+        raise ConfigError(f"cannot read '{path}': {' '.join(str(error).split())}") from error
     for section in parser.sections():
         if section not in _KEYS:
             raise ConfigError(f"{path}: unknown section [{section}]; expected one of [{'], ['.join(_KEYS)}]")

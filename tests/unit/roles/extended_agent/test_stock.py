@@ -144,7 +144,7 @@ def test_a_memory_that_cannot_be_written_is_logged(stock: Any, known: Known) -> 
     stock.answers["guest-info"] = info()
     known.connect()
     assert known.is_time_settable
-    assert f"cannot store the stock agent's commands in {known.file}" in known.log.read_text()
+    assert f"cannot store the stock agent's commands in '{known.file}'" in known.log.read_text()
 
 
 def test_an_earlier_freeze_is_known_at_the_start(turned: Any, stock: Any, tmp_path: Path) -> None:

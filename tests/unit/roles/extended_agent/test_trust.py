@@ -59,7 +59,8 @@ def test_a_path_that_only_its_owner_can_write_is_trusted(either: Either, mode: i
     path.chmod(mode)
     if mode & 0o022:
         assert (
-            distrusted(look, str(path)) == f"{path} is writable by other users (mode {mode:04o}): run chmod go-w on it"
+            distrusted(look, str(path))
+            == f"'{path}' is writable by other users (mode {mode:04o}): run chmod go-w on it"
         )
     else:
         look(str(path))
@@ -71,7 +72,7 @@ def test_another_users_path_is_not_trusted_unless_the_agent_is_that_user(
 ) -> None:
     path, look = either
     os.chown(path, OTHER_USER, -1)
-    assert distrusted(look, str(path)) == f"{path} belongs to user {OTHER_USER}: run chown root on it"
+    assert distrusted(look, str(path)) == f"'{path}' belongs to user {OTHER_USER}: run chown root on it"
     monkeypatch.setattr(trust.os, "geteuid", lambda: OTHER_USER)
     look(str(path))
 
@@ -85,7 +86,7 @@ def test_a_path_that_others_can_replace_is_not_trusted(either: Either, mode: int
     path.rename(inner / "inner")
     for directory in (inner, above):
         directory.chmod(mode)
-        assert f"the directory {directory} is writable by other users" in distrusted(look, str(inner / "inner"))
+        assert f"the directory '{directory}' is writable by other users" in distrusted(look, str(inner / "inner"))
         directory.chmod(0o1777)  # in a sticky directory they cannot
         look(str(inner / "inner"))
 
@@ -96,7 +97,8 @@ def test_a_path_in_another_users_sticky_directory_is_not_trusted(either: Either)
     path.parent.chmod(0o1755)
     os.chown(path.parent, OTHER_USER, -1)
     assert (
-        distrusted(look, str(path)) == f"the directory {path.parent} belongs to user {OTHER_USER}: run chown root on it"
+        distrusted(look, str(path))
+        == f"the directory '{path.parent}' belongs to user {OTHER_USER}: run chown root on it"
     )
 
 
@@ -108,23 +110,23 @@ def test_a_link_is_trusted_if_others_can_replace_neither_end(either: Either) -> 
     theirs.mkdir()
     theirs.chmod(0o777)
     (theirs / "link").symlink_to(path)
-    assert "open is writable by other users" in distrusted(look, str(theirs / "link"))
+    assert "open' is writable by other users" in distrusted(look, str(theirs / "link"))
     path.rename(theirs / path.name)
     path.symlink_to(theirs / path.name)
-    assert "open is writable by other users" in distrusted(look, str(path))
+    assert "open' is writable by other users" in distrusted(look, str(path))
 
 
 def test_a_file_that_is_not_regular_is_rejected_at_once(file: Path) -> None:
     with file.open("wb") as sparse:
         sparse.truncate(1 << 40)
     assert "has more than 1048576 characters" in distrusted(trust.read, str(file))
-    assert distrusted(trust.require_private_socket, str(file)) == f"{file} is not a socket: remove it"
+    assert distrusted(trust.require_private_socket, str(file)) == f"'{file}' is not a socket: remove it"
     file.unlink()
     with pytest.raises(FileNotFoundError):
         trust.require_private_socket(str(file))
     os.mkfifo(file, 0o600)
     for path in (file, "/dev/zero"):
-        assert distrusted(trust.read, str(path)) == f"{path} is not a regular file"
+        assert distrusted(trust.read, str(path)) == f"'{path}' is not a regular file"
     assert trust.read("/dev/null") == "", "it means no configuration"
 
 
@@ -134,7 +136,7 @@ def test_only_root_and_the_agent_itself_may_listen(listening: Path, monkeypatch:
         trust.require_trusted_peer(client, "the socket")
         monkeypatch.setattr(trust, "_is_ours", lambda owner: owner == OTHER_USER)
         assert distrusted(trust.require_trusted_peer, client, "the socket") == (
-            f"a process of user {os.geteuid()} listens on the socket: stop that process"
+            f"a process of user {os.geteuid()} listens on 'the socket': stop that process"
         )
 
 

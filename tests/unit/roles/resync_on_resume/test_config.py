@@ -113,9 +113,9 @@ def test_uris_of_every_driver_and_transport_are_accepted(tmp_path: Path, uri: st
             "[resync]\nmethod = rtc\nbackward = leave",
             "FILE: [resync] method rtc cannot be combined with backward=leave: ",
         ),
-        ("uris = x", "cannot read FILE: File contains no section headers"),
-        ("[watch]\nuris", "cannot read FILE: Source contains parsing errors"),
-        ("[watch]\n[watch]", "cannot read FILE: While reading from 'FILE' [line 2]: section 'watch' already exists"),
+        ("uris = x", "cannot read 'FILE': File contains no section headers"),
+        ("[watch]\nuris", "cannot read 'FILE': Source contains parsing errors"),
+        ("[watch]\n[watch]", "cannot read 'FILE': While reading from 'FILE' [line 2]: section 'watch' already exists"),
     ],
 )
 def test_an_error_names_the_section_and_the_key(tmp_path: Path, text: str, message: str) -> None:
@@ -123,8 +123,8 @@ def test_an_error_names_the_section_and_the_key(tmp_path: Path, text: str, messa
 
 
 def test_an_unreadable_file_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(config.ConfigError, match=r"cannot read .*/none: No such file or directory\Z"):
+    with pytest.raises(config.ConfigError, match=r"cannot read '.*/none': No such file or directory\Z"):
         config.read(str(tmp_path / "none"))
     (tmp_path / "conf").write_bytes(b"[watch]\nuris = \xff\n")
-    with pytest.raises(config.ConfigError, match=r"cannot read .*/conf: 'utf-8' codec"):
+    with pytest.raises(config.ConfigError, match=r"cannot read '.*/conf': 'utf-8' codec"):
         config.read(str(tmp_path / "conf"))
