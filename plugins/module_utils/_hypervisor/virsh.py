@@ -6,14 +6,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from typing import Mapping
 
 from . import numbers
-
-# virsh's default connection for root (virConnectGetDefaultURI, src/libvirt.c, libvirt 11.3.0).
-_DEFAULT_URIS = ("", "qemu:///system")
 
 # virsh reads such a name as the ID of a running domain, if there is one (virshLookupDomainInternal, tools/virsh-util.c,
 # libvirt 11.3.0).
@@ -29,13 +27,18 @@ _REMEDIES: Mapping[int, tuple[tuple[str, ...], ...]] = {
 }
 
 
+def default_uri() -> str:
+    """Return virsh's default connection for this user (virConnectGetDefaultURI, src/libvirt.c, libvirt 11.3.0)."""
+    return "qemu:///system" if os.geteuid() == 0 else "qemu:///session"
+
+
 def virsh(uri: str, command: str, domain: str | None = None) -> str:
     """Return a virsh command, which may include options, in backticks and quoted for a shell.
 
     ``uri`` is the libvirt URI; it is left out if it is virsh's default.
     """
     words = ["virsh"]
-    if uri not in _DEFAULT_URIS:
+    if uri not in ("", default_uri()):
         words += ["-c", shlex.quote(uri)]
     words.append(command)
     if domain is not None:

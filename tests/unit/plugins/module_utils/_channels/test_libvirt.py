@@ -202,9 +202,9 @@ def test_the_hint_for_a_frozen_guest_has_the_command_that_thaws_it(fake: FakeLib
     disabled = "Command guest-get-time has been disabled: the agent is in frozen state"
     fake.replies["guest-get-time"] = fails(113, f"unable to execute 'guest-get-time': {disabled}")
     fake.replies["guest-fsfreeze-status"] = agent_returns("frozen")
-    with channel_to("7", "qemu:///session") as channel, pytest.raises(FrozenError) as caught:
+    with channel_to("7", "qemu+ssh://hv1/system") as channel, pytest.raises(FrozenError) as caught:
         BlockingAgent(channel, 5.0).call("guest-get-time")
-    assert f"`virsh -c qemu:///session domfsthaw {UUID}`" in caught.value.hint
+    assert f"`virsh -c qemu+ssh://hv1/system domfsthaw {UUID}`" in caught.value.hint
 
 
 class TestWithoutAReply:

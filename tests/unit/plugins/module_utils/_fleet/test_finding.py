@@ -17,7 +17,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import (
     NotFoundError,
 )
 from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet.finding import Fleet, fleet_of
-from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor import connections
+from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor import connections, virsh
 from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor.connections import FLEET_CONNECTIONS
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import QgaError
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.limits import Limits
@@ -66,7 +66,10 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHypervisor]:
 
 @pytest.mark.usefixtures("fake")
 class TestDomains:
-    def test_each_has_a_uuid_and_its_problem_and_is_optional_unless_named(self) -> None:
+    def test_each_has_a_uuid_and_its_problem_and_is_optional_unless_named(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(virsh, "default_uri", lambda: URI)
         guests = found(domains=["web*", "db1", "d*", "nosuch", "web2"]).guests
         assert [
             (guest.name, guest.uuid, guest.is_optional, guest.problem and (guest.problem.code, guest.problem.message))

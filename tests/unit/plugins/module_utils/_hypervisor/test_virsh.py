@@ -22,6 +22,8 @@ NAMES = [
     *("web1", "two words", "it's", 'say "hi"', "$(reboot)", "a;b&c|d>e", "back`tick", "back\\slash"),
     *("*", "-c", "--all", "~root", "#1", "\u00fcber"),
 ]
+SESSION = "qemu:///session"
+REMOTE = "qemu+ssh://hv1/system"
 WITH_VIRSH = pytest.mark.skipif(shutil.which("virsh") is None, reason="virsh is not installed")
 
 
@@ -34,6 +36,12 @@ def words_of(command: str) -> list[str]:
 
 def run(words: list[str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(words, capture_output=True, text=True, check=False, env={"LC_ALL": "C.UTF-8"})
+
+
+@pytest.fixture(autouse=True)
+def user(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tests are about root's default, whoever runs them."""
+    monkeypatch.setattr("os.geteuid", lambda: 0)
 
 
 @pytest.mark.slow
@@ -51,6 +59,15 @@ class TestACommand:
     def test_virsh_looks_for_a_domain_of_that_name(self, name: str) -> None:
         done = run(words_of(virsh("test:///default", "domstate --reason", name)))
         assert f"failed to get domain '{name}'" in done.stderr
+
+
+@pytest.mark.parametrize(("user_id", "default", "other"), [(0, SYSTEM, SESSION), (1000, SESSION, SYSTEM)])
+def test_virshs_default_depends_on_the_user(
+    monkeypatch: pytest.MonkeyPatch, user_id: int, default: str, other: str
+) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: user_id)
+    assert virsh(default, "list") == "`virsh list`"
+    assert virsh(other, "list") == f"`virsh -c {other} list`"
 
 
 @pytest.mark.parametrize("uri", [SYSTEM, ""])
@@ -86,12 +103,12 @@ class TestADomainThatDoesNotRun:
     @pytest.mark.parametrize("state", [0, 3, 5, 6, 7, 99])
     def test_each_command_has_the_uri_and_the_uuid_if_the_name_is_a_number(self, name: str, state: int) -> None:
         """virsh would read such a name as the ID of a running domain, and would stop that one."""
-        error = not_running(name, "qemu:///session", state, UUID)
-        assert error.message.startswith(f"domain '{name}' at qemu:///session is ")
+        error = not_running(name, REMOTE, state, UUID)
+        assert error.message.startswith(f"domain '{name}' at {REMOTE} is ")
         commands = [shlex.split(words) for words in re.findall(r"`([^`]*)`", error.hint)]
         assert commands
         for words in commands:
-            assert words[:3] == ["virsh", "-c", "qemu:///session"]
+            assert words[:3] == ["virsh", "-c", REMOTE]
             assert words[-1] == (name if name == "my web" else UUID)
 
     @pytest.mark.parametrize("name", ["web1", "1a", "0x1", "-1", "1.0", "7 "])
