@@ -451,7 +451,7 @@ summary:
       type: float
       sample: -8.79732272
     largest_offset_before_ns:
-      description: RV(summary.largest_offset_before) in nanoseconds.
+      description: RV(summary.largest_offset_before) in nanoseconds; V(null) if there is none.
       type: int
       sample: -8797322720
     largest_offset_after:
@@ -459,7 +459,7 @@ summary:
       type: float
       sample: 0.001098438
     largest_offset_after_ns:
-      description: RV(summary.largest_offset_after) in nanoseconds.
+      description: RV(summary.largest_offset_after) in nanoseconds; V(null) if there is none.
       type: int
       sample: 1098438
     duration:
