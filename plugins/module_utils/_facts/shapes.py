@@ -153,7 +153,7 @@ SHAPES: Mapping[str, Shape] = {
         },
     ),
     "guest-fsfreeze-status": TEXT,
-    # The extended agent has these (commands.py).
+    # The extended agent's commands (commands.py).
     "guest-get-clock": {
         **_each(INTEGER, "received transmitted max-error slewing"),
         **_each(FLAG, "synchronized slewable"),

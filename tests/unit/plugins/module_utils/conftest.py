@@ -1,4 +1,4 @@
-"""Fixtures that the tests of several wings share."""
+"""Fixtures that several wings share."""
 
 from __future__ import annotations
 
