@@ -40,7 +40,7 @@ def test_a_domain_runs_or_the_commands_of_the_hint_can_be_copied_to_a_shell(
     named = {"one": {"domain": name}, "by name": {"domains": [name]}, "by pattern": {"domains": ["*web*"]}}[how]
     verdict = worker.run(Case("qga_info", {"gather_subset": ["agent"], "fail_on": "none", "uri": THERE, **named}))
     assert verdict.result is not None
-    (entry,) = verdict.result["guests"]
+    (entry,) = [verdict.result["guest"]] if how == "one" else verdict.result["guests"]
     commands = COMMANDS[state]
     if commands is None:
         assert entry["status"] == "gathered"
