@@ -11,13 +11,14 @@ import json
 import math
 import platform
 import time
-from datetime import datetime, timezone
 from typing import Any, Callable, Mapping
 
 from ansible.errors import AnsibleFilterError
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.release import __version__ as ansible_core
 from ansible_collections.qemu.guest_agent.plugins.module_utils import _untrusted as untrusted
+from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.timestamps import parse_instant
+from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import InvalidOptionError
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._report.collection import version
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._report.data import counts, document
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._report.format import SECOND_NS, printable
@@ -39,7 +40,6 @@ from ansible_collections.qemu.guest_agent.plugins.plugin_utils._untrusted import
 _COLLECTION = "qemu.guest_agent"
 _LONGEST_TOLERANCE = 366 * 86400.0  # seconds; the module's own limit
 _LONGEST_TEXT = 160  # characters
-_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
 def fleet_report_html(
@@ -137,12 +137,9 @@ def _header(title: Any, play: Any, made_at: Any, started_at: Any, inventory: Any
 
 def _time_ns(option: str, value: Any) -> int:
     try:
-        time_read = datetime.fromisoformat(str.__str__(value))
-    except (TypeError, ValueError):
-        raise TypeError(f"{option} must be a time such as 2026-11-23T04:05:06Z") from None
-    if time_read.tzinfo is None:
-        time_read = time_read.replace(tzinfo=timezone.utc)
-    return round((time_read - _EPOCH).total_seconds() * SECOND_NS)
+        return parse_instant(str.__str__(value))
+    except (TypeError, InvalidOptionError):
+        raise TypeError(f"{option} must be a time with a zone, such as 2026-11-23T04:05:06Z") from None
 
 
 def _tolerance_ns(value: Any) -> int:

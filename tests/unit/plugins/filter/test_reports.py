@@ -110,7 +110,7 @@ def test_options_may_be_strings_from_the_command_line(options: dict[str, object]
 
 A_TOLERANCE = "tolerance must be a number of seconds from 0 to"
 A_FLEET = "the results must be a list with a dict for each hypervisor"
-A_TIME = "must be a time such as 2026-11-23T04:05:06Z"
+A_TIME = "must be a time with a zone, such as 2026-11-23T04:05:06Z"
 GUESTS_OF_ONE = "the guests of a hypervisor must be a list of dicts"
 NO_BOOLEANS = ["perhaps", [], None]
 NO_GUESTS: list[object] = [None, {"web1": {}}, "web1", ["web1"], [{}, None]]
