@@ -20,7 +20,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils import _untrusted
 from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.timestamps import parse_instant
 from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import InvalidOptionError
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._report.collection import version
-from ansible_collections.qemu.guest_agent.plugins.plugin_utils._report.data import counts, document
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._report.data import document, totals
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._report.format import SECOND_NS, printable
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._report.model import (
     FACTS_STATUSES,
@@ -28,9 +28,7 @@ from ansible_collections.qemu.guest_agent.plugins.plugin_utils._report.model imp
     Fleet,
     Header,
     Settings,
-    all_guests,
     read_fleet,
-    tally,
 )
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._report.page import render
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._report.results import collected, completed
@@ -78,7 +76,7 @@ def fleet_report_text(hypervisors: object, facts: object = False) -> list[str]:
 
 def fleet_summary(hypervisors: object, facts: object = False) -> dict[str, int]:
     statuses = FACTS_STATUSES if _boolean("facts", facts) else STATUSES
-    return counts(tally(all_guests(read_fleet(hypervisors, statuses))), statuses)
+    return totals(Fleet.of(read_fleet(hypervisors, statuses), _settings(None, False)), statuses)
 
 
 def fleet_results(registered: Any, hosts: Any, batches: Any = ()) -> list[Any]:

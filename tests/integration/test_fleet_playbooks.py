@@ -102,6 +102,14 @@ def summed(statuses: dict[str, int]) -> dict[str, int]:
     return {"total": sum(statuses.values()), **none, **statuses}
 
 
+def fleet_sums(data: dict[str, Any]) -> dict[str, int]:
+    """Return the other totals of a run. This machine's clock, which all hypervisors have, may not be synchronized."""
+    unsynchronized = data["hypervisors_unsynchronized"]
+    assert unsynchronized in (0, 3)  # one of the four is unreachable
+    hypervisors = {"hypervisors": 4, "hypervisors_failed": 2, "hypervisors_unsynchronized": unsynchronized}
+    return {"not_found": 0, **hypervisors}
+
+
 @pytest.fixture(scope="module")
 def checked(fleet: SimulatedFleet, inventory: Path, tmp_path_factory: pytest.TempPathFactory) -> Resynced:
     """Run in check mode."""
@@ -164,7 +172,9 @@ def test_the_summary_has_every_hypervisor_and_those_with_failures_fail(resynced:
 
 def test_the_totals_are_published(resynced: Resynced) -> None:
     (stats,) = (task.result["ansible_stats"] for task in resynced.run.tasks if task.task == "Publish the totals")
-    assert stats["data"] == {"qga_summary": summed({"corrected": 7, "skipped": 1, "failed": 1})}
+    totals = stats["data"]["qga_summary"]
+    expected = {**summed({"corrected": 7, "skipped": 1, "failed": 1}), "beyond_tolerance": 0, **fleet_sums(totals)}
+    assert stats["data"] == {"qga_summary": expected}
     assert stats["aggregate"] is False
 
 
@@ -259,8 +269,38 @@ def test_a_run_that_finds_no_guests_fails(tmp_path: Path) -> None:
     variables = json.dumps({"qga_hosts": "all", "qga_sockets": "/nonexistent/*.qga"})
     run = run_playbook_of_collection("resync_fleet", "-e", variables, inventory="hv1,hv2", directory=tmp_path)
     assert run.status == 2, run.output
-    assert table(run)["(nowhere)"][:5] == ["0", "0", "0", "0", "0"]
-    assert "no guests found [not_found]." in run.output
+    assert [" ".join(row[:8]) for name, row in table(run).items() if name.startswith("hv")] == [
+        "0 0 0 0 0 \u2013 \u2013 not_found:"
+    ] * 2
+    assert failed_hosts(run) == {"hv1", "hv2"}
+    assert "no guests found [not_found]. Check qga_domains or qga_sockets, and qga_exclude." in run.output
+    assert "No guests were found." in (tmp_path / "resync_fleet.html").read_text(encoding="utf-8")
+
+
+def test_a_name_that_no_hypervisor_has_fails_the_run_and_is_in_all_reports(
+    inventory: Path, fleet: SimulatedFleet, tmp_path: Path
+) -> None:
+    sockets = [fleet.path("hv1/web1"), "/nonexistent/web9.qga"]
+    variables = json.dumps({"qga_hosts": "hv1", "qga_sockets": sockets})
+    run = run_playbook_of_collection("resync_fleet", "-e", variables, inventory=inventory, directory=tmp_path)
+    assert run.status == 2, run.output
+    assert table(run)["total"][0] == "1"
+    assert table(run)[""] == ["Not found on any hypervisor: /nonexistent/web9.qga."]
+    assert "Not found on any hypervisor that answered: '/nonexistent/web9.qga'." in run.output
+    report = resynced_in(tmp_path, run)
+    assert report.data["not_found"] == ["/nonexistent/web9.qga"]
+    assert "Not found on any hypervisor: /nonexistent/web9.qga." in report.report
+
+
+def test_a_variable_in_the_name_of_a_socket_is_taken_literally(tmp_path: Path) -> None:
+    names = ("$HOME", "${HOME}", "$HOME[1]*", "web1")
+    with SimulatedFleet(tmp_path / "fleet", {f"hv1/{name}": Profile(offset_ns=BEHIND_NS) for name in names}) as fleet:
+        sockets = str(Path(fleet.path("hv1/web1")).with_name("*.qga"))
+        options = json.dumps({"qga_hosts": "hv1", "qga_sockets": [sockets], "qga_timeout": 1})
+        run = run_playbook_of_collection("resync_fleet", "-e", options, inventory="hv1,", directory=tmp_path)
+        assert all(is_near(truth, 0) for truth in fleet.truths().values()), run.output
+    assert run.status == 0, run.output
+    assert table(run)["hv1"][:5] == ["4", "4", "0", "0", "0"]
 
 
 @pytest.mark.parametrize(
@@ -268,7 +308,14 @@ def test_a_run_that_finds_no_guests_fails(tmp_path: Path) -> None:
     [
         ("qga_fail_on=some", "qga_fail_on must be any, all or none, not 'some'."),
         ("qga_batch_size=many", "qga_batch_size must be a number of guests, not 'many'."),
-        ("qga_tolerance=-1", "tolerance is -1.0 s"),
+        *(
+            (f"qga_tolerance={value}", f"qga_tolerance must be a number of seconds from 0 to 31622400, not '{value}'.")
+            for value in ("-1", "31622401", "soon", "nan")
+        ),
+        (
+            "qga_report=x.json",
+            "qga_report must name the page, such as resync_fleet.html, not 'x.json': its data is in a",
+        ),
         ("qga_domains=web1", "more than one target given: domains, sockets [invalid_option]"),
     ],
 )
@@ -279,6 +326,9 @@ def test_a_wrong_variable_is_refused_in_a_sentence(variable: str, error: str, in
     assert run.status == 2, run.output
     assert error in run.output
     assert "Traceback" not in run.output
+    if not variable.startswith("qga_domains"):
+        assert "List guests" not in run.output
+        assert list(tmp_path.iterdir()) == []
 
 
 # ---------------------------------------------------------------------------------------------------------------- modes
@@ -393,5 +443,6 @@ def test_the_summary_of_facts(gathered: Gathered) -> None:
     assert checked[""][-1] == "Check mode: no files were written."
     assert gathered.first.status == gathered.check.status == 2
     (stats,) = (task.result["ansible_stats"] for task in gathered.first.tasks if task.task == "Publish the totals")
-    assert stats["data"] == {"qga_summary": {"total": 9, "gathered": 7, "skipped": 1, "failed": 1}}
+    totals = stats["data"]["qga_summary"]
+    assert totals == {"total": 9, "gathered": 7, "skipped": 1, "failed": 1, **fleet_sums(totals)}
     assert failed_hosts(gathered.first) == {"hv1", "lost", "bare"}

@@ -24,8 +24,10 @@ from tests.support.fleet_results import (
     fleet_of,
     guests_of,
     host,
+    host_clock,
     hostile_fleet,
     left_beyond,
+    slewing,
     unchanged,
     would_correct,
 )
@@ -281,6 +283,17 @@ def test_figures_and_statuses_are_never_cut(browser: Browser, width: int) -> Non
         assert [browser.run(CUT, column) for column in (3, 4, 5, 6, 7, 8, 9)] == [[]] * 7
 
 
+@pytest.mark.parametrize("width", [390, 1100, 1200, 1280])
+def test_the_state_of_a_hypervisors_clock_is_never_cut(browser: Browser, width: int) -> None:
+    browser.look(width=width)
+    clock = {**host_clock(False, 16 * SECOND_NS), "source": "systemd-timesyncd"}
+    browser.open([host("hv1", slewing("a"), left_beyond("b"), host_clock=clock)])
+    cell = browser.one(".hypervisors tbody td")
+    assert cell.text.split() == ["not", "synchronized", "±16.0", "s", "systemd-timesyncd"]
+    assert browser.run("return arguments[0].scrollWidth <= arguments[0].clientWidth", cell)
+    assert browser.run("return document.documentElement.scrollWidth <= innerWidth")
+
+
 SHORTENED = """
 const cell = document.querySelector(".guests tbody th");
 const [first, ...rest] = cell.querySelectorAll(".m > *");
@@ -310,7 +323,7 @@ def test_the_button_copies_the_command(browser: Browser, clipboard: bool) -> Non
     if clipboard:
         browser.command("Browser.grantPermissions", permissions=["clipboardReadWrite", "clipboardSanitizedWrite"])
     else:
-        browser.run("Object.defineProperty(navigator, 'clipboard', {value: undefined})")
+        browser.run(NO_CLIPBOARD)
     # The browser has no clipboard of its own here: a paste into the filter shows what is in it.
     button = browser.one(".rerun button")
     button.click()
@@ -322,6 +335,35 @@ def test_the_button_copies_the_command(browser: Browser, clipboard: bool) -> Non
     browser.until(lambda: field.get_attribute("value") == command)
     assert command.endswith("""'{"qga_hosts": "hv1", "qga_domains": ["it'"'"'s"]}'""")
     browser.until(lambda: button.text == "Copy the command")
+    assert browser.console() == []
+
+
+NO_CLIPBOARD = "Object.defineProperty(navigator, 'clipboard', {value: undefined})"
+
+
+def test_the_button_copies_all_commands_and_unfolds_them_where_it_must_select_them(browser: Browser) -> None:
+    browser.open([host(f"hv{number}", failed(f"web{number}")) for number in range(4)])
+    browser.run(NO_CLIPBOARD)
+    browser.run("addEventListener('copy', () => { window.copied = getSelection().toString(); })")
+    button = browser.one(".rerun button")
+    assert button.text == "Copy the commands"
+    assert not browser.one(".rerun code").is_displayed()
+    button.click()
+    browser.until(lambda: button.text == "Copied")
+    commands = browser.texts(".rerun code")
+    assert [line for line in browser.run("return window.copied").splitlines() if line] == commands
+    assert ["web0" in commands[0], "web3" in commands[3], len(commands)] == [True, True, 4]
+
+
+@pytest.mark.parametrize("refusal", ["document.execCommand = () => false", "getSelection().toString = () => ''"])
+def test_the_button_never_claims_to_have_copied(browser: Browser, refusal: str) -> None:
+    browser.open([host("hv1", *(failed(f"web{number}") for number in range(100)))])
+    browser.run(NO_CLIPBOARD)
+    browser.run(refusal)
+    button = browser.one(".rerun button")
+    button.click()
+    browser.until(lambda: button.text == "Not copied: select and copy")
+    assert browser.one(".rerun code").is_displayed()
     assert browser.console() == []
 
 

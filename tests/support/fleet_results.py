@@ -91,7 +91,7 @@ def host(name: str, *guests: Any, error: Any = None, host_clock: Any = None) -> 
 
 
 def host_clock(synchronized: bool | None = True, max_error_ns: int | None = 1_530_000) -> Result:
-    source = {True: "ntp", False: "none", None: None}[synchronized]
+    source = "chronyd" if synchronized else None
     return {"synchronized": synchronized, **with_seconds({"max_error": max_error_ns}), "source": source}
 
 

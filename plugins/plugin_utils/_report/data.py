@@ -33,26 +33,34 @@ Document = Dict[str, Any]
 
 def document(fleet: Fleet, header: Header) -> Document:
     made = verdict(fleet)
-    beyond = sum(guest.is_beyond for guest in fleet.guests)
     return {
         "schema": SCHEMA,
         "header": _header(header),
         "settings": _settings(fleet.settings),
         "summary": {
-            **counts(fleet.tally),
-            "beyond_tolerance": beyond,
-            "hypervisors": fleet.size,
-            "hypervisors_failed": fleet.lost,
-            "hypervisors_unsynchronized": sum(each.is_unsynchronized for each in fleet.hypervisors),
+            **totals(fleet),
             "verdict": " ".join(sentence.text for sentence in made.sentences),
         },
         "hypervisors": [_hypervisor(each) for each in fleet.hypervisors],
         "guests": [_guest(each) for each in fleet.guests],
+        "not_found": list(fleet.not_found),
     }
 
 
-def counts(total: Tally, statuses: tuple[str, ...] = STATUSES) -> Document:
-    """Return the number of guests, in all and by status."""
+def totals(fleet: Fleet, statuses: tuple[str, ...] = STATUSES) -> dict[str, int]:
+    """Return the numbers of guests and hypervisors, and of each kind of failure."""
+    beyond = {"beyond_tolerance": sum(guest.is_beyond for guest in fleet.guests)} if statuses == STATUSES else {}
+    return {
+        **_counts(fleet.tally, statuses),
+        **beyond,
+        "not_found": len(fleet.not_found),
+        "hypervisors": fleet.size,
+        "hypervisors_failed": fleet.lost,
+        "hypervisors_unsynchronized": sum(each.is_unsynchronized for each in fleet.hypervisors),
+    }
+
+
+def _counts(total: Tally, statuses: tuple[str, ...] = STATUSES) -> dict[str, int]:
     return {"total": total.total, **{status: total.by_status[status] for status in statuses}}
 
 
@@ -87,7 +95,7 @@ def _hypervisor(hypervisor: Hypervisor) -> Document:
             **_seconds("max_error", clock.max_error_ns),
             "source": _known(clock.source),
         },
-        "summary": counts(tally(hypervisor.guests)),
+        "summary": _counts(tally(hypervisor.guests)),
     }
 
 

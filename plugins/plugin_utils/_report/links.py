@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+from .codes import HINTS
+
 # Beside the file that galaxy.yml has as the collection's documentation.
 TROUBLESHOOTING = "https://github.com/qemu-guest-agent/qemu.guest_agent/blob/main/docs/docsite/rst/troubleshooting.rst"
 # Those that have a section and can be in a report. A guest may have sent any other text as a code.
@@ -16,6 +18,7 @@ CODES = frozenset(
         *("unresponsive", "timeout", "protocol_error", "command_not_found", "command_disabled", "frozen"),
         *("not_supported", "command_failed", "not_converged", "opted_out", "guests_failed", "deadline"),
         "internal_error",
+        *HINTS,
     )
 )
 

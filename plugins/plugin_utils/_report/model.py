@@ -15,11 +15,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Iterable, Mapping, Sequence, Tuple
 
-from .format import UNKNOWN, counted, duration, printable, printable_name, signed
+from .codes import HINTS, UNREADABLE
+from .format import UNKNOWN, duration, printable, printable_name, signed
 from .names import short_names
-
-# The host of guests that are on no hypervisor.
-NOWHERE = "(nowhere)"
 
 # The statuses of a guest whose clock was to be corrected, and of one whose facts were to be gathered.
 STATUSES = ("corrected", "would_correct", "unchanged", "slewing", "skipped", "failed")
@@ -38,9 +36,6 @@ _PATH = 512
 _CODE = 48
 _SENTENCE = 320
 _WARNINGS = 10  # of one guest
-_NAMED_HOSTS = 3  # in a sentence
-
-_UNREADABLE = "unreadable_result"
 
 
 @dataclass(frozen=True)
@@ -194,12 +189,16 @@ Measured = Tuple[ReportedGuest, Offset]
 
 @dataclass(frozen=True)
 class Hypervisor:
-    """One hypervisor, and ``problem`` if it failed as a whole. ``clock`` None: unknown."""
+    """One hypervisor, and ``problem`` if it failed as a whole. ``clock`` None: unknown.
+
+    ``not_found``: names of guests that were selected, and are neither here nor on another hypervisor.
+    """
 
     host: str
     guests: tuple[ReportedGuest, ...]
     problem: Problem | None
     clock: HostClock | None = None
+    not_found: tuple[str, ...] = ()
 
     @property
     def is_unsynchronized(self) -> bool:
@@ -233,12 +232,17 @@ class Fleet:
     @property
     def size(self) -> int:
         """The number of hypervisors."""
-        return sum(hypervisor.host != NOWHERE for hypervisor in self.hypervisors)
+        return len(self.hypervisors)
 
     @property
     def lost(self) -> int:
         """The number of hypervisors that failed."""
-        return sum(hypervisor.problem is not None and hypervisor.host != NOWHERE for hypervisor in self.hypervisors)
+        return sum(hypervisor.problem is not None for hypervisor in self.hypervisors)
+
+    @property
+    def not_found(self) -> tuple[str, ...]:
+        """The names that are on no hypervisor."""
+        return names_not_found(self.hypervisors)
 
     @property
     def unmeasured(self) -> int:
@@ -250,34 +254,9 @@ def label(status: str) -> str:
     return status.replace("_", " ")
 
 
-def beyond_sentence(guests: Iterable[ReportedGuest]) -> tuple[str, str]:
-    """Return how many guests were left beyond tolerance and which is the worst, and its name; empty if none."""
-    beyond = [(guest, guest.last) for guest in guests if guest.is_beyond]
-    if not beyond:
-        return "", ""
-    largest = _largest(beyond)
-    name = largest[0].label if largest else beyond[0][0].label
-    worst = f"{name}, {largest[1].direction}" if largest else name
-    if len(beyond) == 1:
-        return f"1 guest is beyond tolerance: {worst}.", name
-    return f"{len(beyond):,} guests are beyond tolerance, the worst: {worst}.", name
-
-
-def unproven_sentence(guests: Iterable[ReportedGuest]) -> str:
-    """Return how many of the guests that failed may have right clocks; empty if none."""
-    unproven = sum(guest.unproven for guest in guests if guest.status == "failed")
-    return f"{counted(unproven, 'clock')} {'is' if unproven == 1 else 'are'} not proven right." if unproven else ""
-
-
-def unsynchronized_sentence(hypervisors: Iterable[Hypervisor]) -> str:
-    """Return which hypervisors have clocks that are not synchronized; empty if none."""
-    hosts = [hypervisor.host for hypervisor in hypervisors if hypervisor.is_unsynchronized]
-    if not hosts:
-        return ""
-    if len(hosts) == 1:
-        return f"The clock of hypervisor {hosts[0]} is not synchronized."
-    named = ", ".join(hosts[:_NAMED_HOSTS]) + (", …" if len(hosts) > _NAMED_HOSTS else "")
-    return f"The clocks of {len(hosts):,} hypervisors are not synchronized ({named})."
+def names_not_found(hypervisors: Iterable[Hypervisor]) -> tuple[str, ...]:
+    """Return the names that are on no hypervisor."""
+    return tuple(sorted({name for hypervisor in hypervisors for name in hypervisor.not_found}))
 
 
 def shown(statuses: Sequence[str], total: Tally) -> tuple[str, ...]:
@@ -291,12 +270,13 @@ def tally(guests: Sequence[ReportedGuest]) -> Tally:
     return Tally(
         total=len(guests),
         by_status=Counter(guest.status for guest in guests),
-        largest_before=_largest((guest, guest.before) for guest in guests),
-        largest_left=_largest((guest, guest.at_the_end) for guest in guests),
+        largest_before=largest((guest, guest.before) for guest in guests),
+        largest_left=largest((guest, guest.at_the_end) for guest in guests),
     )
 
 
-def _largest(offsets: Iterable[tuple[ReportedGuest, Offset | None]]) -> Measured | None:
+def largest(offsets: Iterable[tuple[ReportedGuest, Offset | None]]) -> Measured | None:
+    """Return the guest with the largest offset; None if there is none."""
     measured = [(guest, offset) for guest, offset in offsets if offset is not None]
     return max(measured, key=lambda item: abs(item[1].ns), default=None)
 
@@ -330,18 +310,25 @@ def read_fleet(hypervisors: object, statuses: Sequence[str] = STATUSES) -> tuple
 
 def _read_hypervisor(item: object, statuses: Sequence[str]) -> Hypervisor:
     if not isinstance(item, Mapping):
-        return Hypervisor(UNKNOWN, (), Problem(_UNREADABLE, f"its results are {_kind(item)}, not a dict"))
+        return Hypervisor(UNKNOWN, (), _unreadable(f"its results are {_kind(item)}, not a dict"))
     host = printable_name(item.get("host"), _NAME)
     guests = item.get("guests")
     problem = _read_problem(item.get("error"))
     if not isinstance(guests, (list, tuple)):
         if guests is not None and problem is None:
-            problem = Problem(_UNREADABLE, f"its guests are {_kind(guests)}, not a list")
+            problem = _unreadable(f"its guests are {_kind(guests)}, not a list")
         guests = ()
     known = [entry if isinstance(entry, Mapping) else {} for entry in guests]
     targets = [_text(entry.get("name")) for entry in known]
     read = (_read_guest(*each, host, statuses) for each in zip(known, targets, short_names(targets)))
-    return Hypervisor(host, tuple(read), problem, _read_host_clock(item.get("host_clock")))
+    not_found = item.get("not_found")
+    return Hypervisor(
+        host,
+        tuple(read),
+        problem,
+        _read_host_clock(item.get("host_clock")),
+        tuple(printable_name(name, _NAME) for name in not_found) if isinstance(not_found, (list, tuple)) else (),
+    )
 
 
 def _read_host_clock(item: object) -> HostClock | None:
@@ -365,7 +352,7 @@ def _read_guest(
     if not isinstance(status, str) or status not in statuses:
         # It may be anything, so it must not look as if all were well.
         status = "failed"
-        problem = problem or Problem(_UNREADABLE, "its result has no known status")
+        problem = problem or _unreadable("its result has no known status")
     elif problem is None and status in ("failed", "skipped"):
         problem = Problem(UNKNOWN, UNKNOWN)
     within = known.get("within_tolerance")
@@ -417,6 +404,10 @@ def _read_problem(item: object) -> Problem | None:
         message=printable(item.get("message"), _SENTENCE),
         hint="" if hint == UNKNOWN else hint,
     )
+
+
+def _unreadable(message: str) -> Problem:
+    return Problem(UNREADABLE, message, HINTS[UNREADABLE])
 
 
 def _integer(value: object, lowest: int, highest: int) -> int | None:

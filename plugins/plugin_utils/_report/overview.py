@@ -11,25 +11,22 @@ from typing import NamedTuple, Sequence
 from .format import UNKNOWN, counted
 from .links import troubleshooting
 from .model import (
-    NOWHERE,
     STATUSES,
     Fleet,
     Measured,
     Problem,
     ReportedGuest,
-    beyond_sentence,
     label,
     shown,
-    unproven_sentence,
-    unsynchronized_sentence,
 )
+from .sentences import beyond_sentence, not_found_sentence, unproven_sentence, unsynchronized_sentence
 
 # Cases of one group that are shown; the others are folded.
 _UNFOLDED = 12
 
 
 class Sentence(NamedTuple):
-    """``href``: the section that has the details, or empty. ``name``: the guest's name in the text, if there is one."""
+    """``href``: the section that has the details, or empty. ``name``: the guest after the colon in the text, if any."""
 
     text: str
     href: str = ""
@@ -94,7 +91,8 @@ def verdict(fleet: Fleet) -> Verdict:
     ====  ======================================================================
     tone  when
     ====  ======================================================================
-    bad   a guest was left beyond tolerance, or a hypervisor or a guest failed
+    bad   a guest was left beyond tolerance or not found, or a hypervisor or a
+          guest failed
     idle  there were no guests
     fair  guests were skipped, would be corrected, may not be within tolerance,
           or are being slewed; or the clock of a hypervisor is not synchronized
@@ -115,13 +113,14 @@ def verdict(fleet: Fleet) -> Verdict:
 
 def _bad(fleet: Fleet) -> list[Sentence]:
     failed = fleet.tally.by_status["failed"]
-    beyond, worst = beyond_sentence(fleet.guests)
+    beyond, worst = beyond_sentence(fleet.hypervisors)
     lost = f"{fleet.lost:,} of {counted(fleet.size, 'hypervisor')} failed."
-    is_nothing = any(each.host == NOWHERE and each.problem is not None for each in fleet.hypervisors)
+    is_nothing = any(each.problem and each.problem.code == "not_found" for each in fleet.hypervisors)
     sentences = (
         Sentence(beyond, "#guests", worst),
+        Sentence("No guests were found." if is_nothing and not fleet.guests else ""),
         Sentence(lost if fleet.lost else "", "#hypervisors-failed"),
-        Sentence("No guests were found." if is_nothing else ""),
+        Sentence(not_found_sentence(fleet.hypervisors)),
         Sentence(f"{_of(failed, fleet)} failed." if failed else "", "#failed"),
         Sentence(unproven_sentence(fleet.guests), "#guests"),
     )

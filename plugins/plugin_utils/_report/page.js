@@ -76,26 +76,35 @@ function makeFilter(table, field) {
   field.hidden = false;
 }
 
+// Selects the commands, for a person to copy where the page may not. Folded text cannot be selected.
+function select(rerun) {
+  const fold = rerun.querySelector("details");
+  if (fold) fold.open = true;
+  const selection = getSelection();
+  selection.selectAllChildren(rerun.querySelector("pre").parentElement);
+  return selection.toString().length > 0;
+}
+
 // A page that is opened from a file has no navigator.clipboard in some browsers, and may be refused in others.
-async function copy(code) {
+async function copy(rerun) {
+  const commands = Array.from(rerun.querySelectorAll("code"), (code) => code.textContent);
   try {
-    await navigator.clipboard.writeText(code.textContent);
+    await navigator.clipboard.writeText(commands.join("\n"));
     return true;
   } catch {
-    const selection = getSelection();
-    selection.selectAllChildren(code);
-    return document.execCommand("copy");
+    return select(rerun) && document.execCommand("copy");
   }
 }
 
 function makeCopyable(rerun) {
   const button = document.createElement("button");
-  const label = "Copy the command";
+  const label = rerun.querySelectorAll("code").length > 1 ? "Copy the commands" : "Copy the command";
   button.type = "button";
   button.textContent = label;
   button.addEventListener("click", async () => {
-    button.textContent = await copy(rerun.querySelector("code")) ? "Copied" : "Not copied: select the command";
-    setTimeout(() => { button.textContent = label; }, 2000);
+    const copied = await copy(rerun);
+    button.textContent = copied ? "Copied" : "Not copied: select and copy";
+    setTimeout(() => { button.textContent = label; }, copied ? 2000 : 6000);
   });
   rerun.querySelector("p").append(button);
 }

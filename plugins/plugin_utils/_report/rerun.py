@@ -14,55 +14,76 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from typing import Iterable, Mapping, NamedTuple
+from typing import Iterable, Mapping, NamedTuple, Sequence
 
 from .format import counted
-from .model import NOWHERE, Fleet, Header, ReportedGuest
+from .model import Fleet, Header, ReportedGuest
 
 PLAYBOOK = "qemu.guest_agent.resync_fleet"
 
 _INVENTORY = "INVENTORY"
-# Characters of names that are not taken literally: by shell patterns, by templates, and as escapes.
-_SPECIAL = re.compile(r"[]*?[{}\\]")
+# Characters of names that are not taken literally: by patterns, by templates, as variables of paths, and as escapes.
+_SPECIAL = re.compile(r"[]*?[{}$\\]")
 _LEADING = ("!", "#", "~", "&")
 _LONGEST_NAME = 255
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 # The name of an inventory host that is not a pattern for several.
 _HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+_MOST_COMMANDS = 20
+_UNFOLDED = 3  # commands
+_UNFOLDED_LENGTH = 700  # characters
+_EMPTY = "not_found"  # the code of a hypervisor without guests
 _LONGEST = 6000  # characters of variables; longer commands are unreadable, and Linux limits an argument to 128 KiB
 
 
 class Rerun(NamedTuple):
-    """A command and what it runs again. ``long``: it does not fit on a few lines."""
+    """Commands and what they run again, together. ``long``: they do not fit on a few lines."""
 
     sentence: str
-    command: str
+    commands: tuple[str, ...]
     long: bool
 
 
 def reruns(fleet: Fleet, header: Header) -> list[Rerun]:
-    """Return the commands that run again what failed: by domain, by socket, and whole hypervisors."""
-    failed = [guest for guest in fleet.guests if guest.status == "failed" and guest.host != NOWHERE]
-    whole = [each.host for each in fleet.hypervisors if each.problem and not each.guests and each.host != NOWHERE]
-    named: dict[str, list[tuple[ReportedGuest, str]]] = {"qga_domains": [], "qga_sockets": []}
-    for guest in failed:
+    """Return the commands that run again what failed: by domain, by socket, and whole hypervisors.
+
+    A command selects all its names on all its hypervisors. Hypervisors share one only if the same names failed on them.
+    """
+    whole = [
+        each.host for each in fleet.hypervisors if each.problem and not each.guests and each.problem.code != _EMPTY
+    ]
+    named: dict[str, dict[str, list[str]]] = {"qga_domains": {}, "qga_sockets": {}}
+    for guest in fleet.guests:
+        if guest.status != "failed":
+            continue
         option, name = _selector(guest)
         if name and _HOST.fullmatch(guest.host):
-            named[option].append((guest, name))
+            named[option].setdefault(guest.host, []).append(name)
         else:
             whole.append(guest.host)
-    made, remark = [], ""
-    for option, guests in named.items():
-        hosts = _unique(guest.host for guest, _name in guests)
-        variables = {"qga_hosts": ",".join(hosts), option: _unique(name for _guest, name in guests)}
-        if not guests:
-            continue
-        if len(json.dumps(variables)) > _LONGEST:
-            remark = f"{len(guests):,} failed guests are too many to select in one command. "
-            whole += hosts
-            continue
-        made.append(_rerun(f"Run {counted(len(guests), 'failed guest')} again:", variables, fleet, header))
+    made, too_many = [], 0
+    for option, names in named.items():
+        selections, left = _selections(option, {host: names[host] for host in names if host not in whole})
+        if selections:
+            number = sum(len(hosts) * len(guests) for hosts, guests in selections)
+            variables = [{"qga_hosts": ",".join(hosts), option: guests} for hosts, guests in selections]
+            made.append(_rerun(f"Run {counted(number, 'failed guest')} again:", variables, fleet, header))
+        whole += left
+        too_many += sum(len(names[host]) for host in left)
+    remark = f"{too_many:,} failed guests are too many to select by name. " if too_many else ""
     return [*made, *_whole(_unique(whole), remark, fleet, header)]
+
+
+def _selections(option: str, names: Mapping[str, list[str]]) -> tuple[list[tuple[list[str], list[str]]], list[str]]:
+    """Return hypervisors and the guests that they all have, for a command each, and the hypervisors with too many."""
+    by_names: dict[tuple[str, ...], list[str]] = {}
+    for host, guests in names.items():
+        by_names.setdefault(tuple(sorted(set(guests))), []).append(host)
+    selections = [(hosts, list(guests)) for guests, hosts in by_names.items()]
+    if len(selections) > _MOST_COMMANDS:
+        return [], list(names)
+    left = [hosts for hosts, guests in selections if len(json.dumps([option, hosts, guests])) > _LONGEST]
+    return [each for each in selections if each[0] not in left], [host for hosts in left for host in hosts]
 
 
 def _whole(hosts: list[str], remark: str, fleet: Fleet, header: Header) -> list[Rerun]:
@@ -70,11 +91,16 @@ def _whole(hosts: list[str], remark: str, fleet: Fleet, header: Header) -> list[
         return []
     variables = {"qga_hosts": ",".join(hosts)}
     if not all(map(_HOST.fullmatch, hosts)) or len(json.dumps(variables)) > _LONGEST:
-        return [_rerun(f"{remark}Run the whole fleet again:", {}, fleet, header)]
-    return [_rerun(f"{remark}Run all guests of {counted(len(hosts), 'hypervisor')} again:", variables, fleet, header)]
+        return [_rerun(f"{remark}Run the whole fleet again:", [{}], fleet, header)]
+    return [_rerun(f"{remark}Run all guests of {counted(len(hosts), 'hypervisor')} again:", [variables], fleet, header)]
 
 
-def _rerun(sentence: str, variables: Mapping[str, object], fleet: Fleet, header: Header) -> Rerun:
+def _rerun(sentence: str, variables: Sequence[Mapping[str, object]], fleet: Fleet, header: Header) -> Rerun:
+    commands = tuple(_command(each, fleet, header) for each in variables)
+    return Rerun(sentence, commands, len(commands) > _UNFOLDED or sum(map(len, commands)) > _UNFOLDED_LENGTH)
+
+
+def _command(variables: Mapping[str, object], fleet: Fleet, header: Header) -> str:
     inventory = header.inventory if all(map(str.isprintable, header.inventory)) else ()
     arguments = ["ansible-playbook", PLAYBOOK]
     for source in inventory or (_INVENTORY,):
@@ -84,8 +110,7 @@ def _rerun(sentence: str, variables: Mapping[str, object], fleet: Fleet, header:
     if variables:
         # In ASCII, so that no terminal shows a name as another one.
         arguments += ["-e", json.dumps(variables)]
-    command = shlex.join(arguments)
-    return Rerun(sentence, command, len(command) > 500)
+    return shlex.join(arguments)
 
 
 def _selector(guest: ReportedGuest) -> tuple[str, str]:

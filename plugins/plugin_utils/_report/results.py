@@ -12,9 +12,10 @@ from __future__ import annotations
 from typing import Any, Dict, Iterable, Mapping, Sequence
 
 from ...module_utils._untrusted import visible
-from .model import NOWHERE
+from .codes import HINTS, MODULE_FAILED, STOPPED, UNREACHABLE
 
 _LONGEST_MESSAGE = 1000
+_NO_GUESTS_HINT = "Check the names and patterns of the selection, and its exclusions."
 _PREFIX = "Task failed: "  # ansible-core 2.19 begins a task's message with it
 
 Entry = Mapping[str, Any]
@@ -34,36 +35,39 @@ def collected(host: str, listed: Entry, batches: Sequence[Entry]) -> Result:
     here = [guest for guest in set_aside if not _is_elsewhere(guest)]
     worked_on = [guest for batch in results[1:] for guest in _guests(batch)]
     lost = [guest for batch in results[1:] if "guests" not in batch for guest in _lost(batch)]
-    return _made(host, [*here, *worked_on, *lost], errors[0] if errors else None, not_here, _host_clock(results[1:]))
+    return _made(host, [*here, *worked_on, *lost], errors[0] if errors else None, not_here, _host_clock(results))
 
 
 def completed(results: Sequence[Entry], hosts: Iterable[str]) -> list[Entry]:
-    """Return the results, and add those of hypervisors that have none and of guests that are on no hypervisor.
+    """Return the results, and add those of hypervisors that have none, and the names that are on no hypervisor.
 
     :raises TypeError: these are not results
     """
     results = [_mapping(each) for each in _items(results)]
+    nowhere = _nowhere(results)
+    is_empty = not nowhere and not any(each.get("guests") for each in results)
+    nothing = _problem("not_found", "no guests found", _NO_GUESTS_HINT)
     without = sorted(set(hosts) - {each.get("host") for each in results})
-    stopped = [_made(host, [], _problem("stopped", "an earlier task failed; see its message"), []) for host in without]
-    return [*results, *stopped, *_nowhere(results)]
+    stopped = [_made(host, [], _problem(STOPPED, "an earlier task failed; see its message"), []) for host in without]
+    return [
+        {
+            **each,
+            # A hypervisor without an error has listed its guests.
+            "error": each.get("error") or (nothing if is_empty else None),
+            "not_found": [name for name in _items(each.get("not_here")) if name in nowhere],
+        }
+        for each in (*results, *stopped)
+    ]
 
 
-def _nowhere(results: Sequence[Entry]) -> list[Result]:
+def _nowhere(results: Sequence[Entry]) -> set[Any]:
+    """Return the names that no hypervisor has. A guest may be named without its hypervisor."""
     missing = {name for each in results for name in _items(each.get("not_here"))}
     if missing:
-        # A guest may be named without its hypervisor. A guest that is on none has failed.
         for each in results:
             for guest in _guests(each):
                 missing -= {guest.get("name"), guest.get("uuid")}
-    if missing:
-        why = _problem("not_found", "not found on any hypervisor that answered")
-        guests: list[Entry] = [{"name": name, "status": "failed", "error": why} for name in sorted(missing, key=str)]
-        return [_made(NOWHERE, guests, None, [])]
-    # A hypervisor without an error has listed its guests, even if it has none.
-    answered = [each for each in results if each.get("guests") or not each.get("error")]
-    if answered and not any(each.get("guests") for each in answered):
-        return [_made(NOWHERE, [], _problem("not_found", "no guests found"), [])]
-    return []
+    return missing
 
 
 def _made(
@@ -81,9 +85,12 @@ def _made(
     }
 
 
-def _host_clock(batches: Sequence[Entry]) -> Entry | None:
-    """Return the state of the hypervisor's clock: not synchronized if it was so at one batch, else the last one."""
-    clocks = [batch["host_clock"] for batch in batches if isinstance(batch.get("host_clock"), Mapping)]
+def _host_clock(results: Sequence[Entry]) -> Entry | None:
+    """Return the state of the hypervisor's clock: not synchronized if it was so at one task, else the last one.
+
+    A task that failed has it, too, and so has the listing where there are no batches.
+    """
+    clocks = [result["host_clock"] for result in results if isinstance(result.get("host_clock"), Mapping)]
     return next((clock for clock in clocks if clock.get("synchronized") is False), clocks[-1] if clocks else None)
 
 
@@ -102,11 +109,11 @@ def _error(result: Entry) -> Result:
         message = "the task returned no result"
     if message.startswith(_PREFIX):
         message = message[len(_PREFIX) :]
-    return _problem("unreachable" if result.get("unreachable") else "module_failed", visible(message, _LONGEST_MESSAGE))
+    return _problem(UNREACHABLE if result.get("unreachable") else MODULE_FAILED, visible(message, _LONGEST_MESSAGE))
 
 
-def _problem(code: str, message: str) -> Result:
-    return {"code": code, "message": message, "hint": ""}
+def _problem(code: str, message: str, hint: str = "") -> Result:
+    return {"code": code, "message": message, "hint": hint or HINTS.get(code, "")}
 
 
 def _is_elsewhere(guest: Entry) -> bool:

@@ -16,21 +16,19 @@ from .model import (
     Hypervisor,
     ReportedGuest,
     all_guests,
-    beyond_sentence,
     label,
     read_fleet,
     shown,
     tally,
-    unproven_sentence,
-    unsynchronized_sentence,
 )
+from .sentences import beyond_sentence, not_found_sentence, unproven_sentence, unsynchronized_sentence
 
 _FAILURES = 20
 _SENTENCE = 160
 
 
 def summary(hypervisors: object) -> list[str]:
-    """Return the lines for a run on clocks: a table of the hypervisors, then guests that failed.
+    """Return the lines for a run on clocks: a table of the hypervisors, then what was wrong, the most urgent first.
 
     :raises TypeError: ``hypervisors`` is not a list
     """
@@ -65,10 +63,13 @@ def _summary(fleet: Sequence[Hypervisor], statuses: Sequence[str], offsets: Sequ
     remarks = ["", *(f"  {_problem_line(item)}" if item.problem else "" for item in fleet), ""]
     widths = [max(map(_width, column)) for column in zip(*rows)]
     head, *lines = (_line(cells, widths) + remark for cells, remark in zip(rows, remarks))
-    sentences = (beyond_sentence(guests)[0], unproven_sentence(guests), unsynchronized_sentence(fleet))
+    urgent = (beyond_sentence(fleet)[0], not_found_sentence(fleet))
+    others = (unproven_sentence(guests), unsynchronized_sentence(fleet))
     return [
-        *(head, "  ".join("-" * width for width in widths), *lines, *_failures(guests)),
-        *(sentence for sentence in sentences if sentence),
+        *(head, "  ".join("-" * width for width in widths), *lines),
+        *filter(None, urgent),
+        *_failures(guests),
+        *filter(None, others),
     ]
 
 

@@ -12,6 +12,8 @@ from ansible.release import __version__ as ansible_core
 from ansible_collections.qemu.guest_agent.plugins.filter.reports import FilterModule
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._report.collection import version
 
+from tests.support.fleet_results import host, host_clock, left_beyond
+
 FILTERS = FilterModule().filters()
 html, json_of, text, results = (
     FILTERS[f"fleet_{name}"] for name in ("report_html", "report_json", "report_text", "results")
@@ -75,11 +77,28 @@ def test_text_from_guests_begins_no_template_in_the_data() -> None:
     assert json.loads(made)["guests"][0]["name"] == r"\x7b{ 6 * 7 }}"
 
 
+def test_the_summary_counts_everything_that_makes_a_run_fail() -> None:
+    fleet = [
+        {**host("hv1", left_beyond("web1"), host_clock=host_clock(False)), "not_found": ["web8", "web9"]},
+        {**host("hv2", error={"code": "unreachable"}), "not_found": ["web8", "web9"]},
+    ]
+    found = FILTERS["fleet_summary"](fleet)
+    assert (found["failed"], found["beyond_tolerance"], found["not_found"]) == (0, 1, 2)
+    assert (found["hypervisors"], found["hypervisors_failed"], found["hypervisors_unsynchronized"]) == (2, 1, 1)
+
+
 def test_the_summary_counts_guests_by_status() -> None:
     counts = {"total": 2, "corrected": 0, "would_correct": 0, "unchanged": 1, "slewing": 0, "skipped": 0, "failed": 1}
-    assert FILTERS["fleet_summary"](FLEET) == counts
+    hypervisors = {"not_found": 0, "hypervisors": 1, "hypervisors_failed": 0, "hypervisors_unsynchronized": 0}
+    assert FILTERS["fleet_summary"](FLEET) == {**counts, "beyond_tolerance": 0, **hypervisors}
     gathered = [{"host": "hv1", "guests": [{"status": "gathered"}, {"status": "skipped"}]}]
-    assert FILTERS["fleet_summary"](gathered, facts=True) == {"total": 2, "gathered": 1, "skipped": 1, "failed": 0}
+    assert FILTERS["fleet_summary"](gathered, facts=True) == {
+        "total": 2,
+        "gathered": 1,
+        "skipped": 1,
+        "failed": 0,
+        **hypervisors,
+    }
 
 
 def test_the_terminal_has_lines_for_either_kind_of_run() -> None:

@@ -57,24 +57,27 @@ def test_an_error_or_a_reason_says_why() -> None:
 
 
 def test_the_summary_counts_guests_and_hypervisors() -> None:
-    content = made(*small_fleet(), host("hv9", error=PROBLEM), host("(nowhere)", failed("gone")))
+    content = made(*small_fleet(), {**host("hv9", error=PROBLEM), "not_found": ["gone"]})
     assert content["summary"] == {
-        "total": 25,
+        "total": 24,
         "corrected": 15,
         "would_correct": 0,
         "unchanged": 6,
         "slewing": 0,
         "skipped": 2,
-        "failed": 2,
+        "failed": 1,
         "beyond_tolerance": 1,
+        "not_found": 1,
         "hypervisors": 4,
         "hypervisors_failed": 1,
         "hypervisors_unsynchronized": 1,
-        "verdict": "1 guest is beyond tolerance: mail6, 1 min 30 s ahead. 1 of 4 hypervisors failed. "
-        "2 of 25 guests failed. 2 of 25 guests were skipped. The clock of hypervisor hv3 is not synchronized.",
+        "verdict": "1 guest is beyond tolerance: mail6 on hv3, 1 min 30 s ahead. 1 of 4 hypervisors failed. "
+        "Not found on any hypervisor that answered: gone. 1 of 24 guests failed. 2 of 24 guests were skipped. "
+        "The clock of hypervisor hv3 is not synchronized.",
     }
+    assert content["not_found"] == ["gone"]
     clocks = {each["host"]: each["host_clock"] for each in content["hypervisors"]}
-    assert clocks["hv1"] == {"synchronized": True, "max_error": 0.00153, "max_error_ns": 1_530_000, "source": "ntp"}
+    assert clocks["hv1"] == {"synchronized": True, "max_error": 0.00153, "max_error_ns": 1_530_000, "source": "chronyd"}
     assert clocks["hv9"] is None
     assert content["hypervisors"][3]["error"] == PROBLEM
 

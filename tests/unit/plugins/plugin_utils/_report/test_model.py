@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 import pytest
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._report.codes import HINTS
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._report.format import UNKNOWN
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._report.model import (
     STATUSES,
@@ -22,6 +23,10 @@ from tests.support.fleet_results import corrected, host, host_clock, left_beyond
 CORRECTED = corrected("web1", uuid="1e1a6f0c")
 BEFORE = Offset(-20_973_581_442, 571_223)
 ERROR = {"code": "not_running", "message": "domain 'web1' is shut off", "hint": "Start it."}
+
+
+def unreadable(message: str) -> Problem:
+    return Problem("unreadable_result", message, HINTS["unreadable_result"])
 
 
 def read(**entry: Any) -> ReportedGuest:
@@ -73,7 +78,7 @@ def test_a_figure_of_a_wrong_type_is_unknown(value: object) -> None:
 def test_an_entry_without_status_counts_as_failed(entry: object) -> None:
     (guest,) = read_all(entry)
     assert guest.status == "failed"
-    assert guest.problem == Problem("unreadable_result", "its result has no known status")
+    assert guest.problem == unreadable("its result has no known status")
 
 
 UNKNOWN_PROBLEM = Problem(UNKNOWN, UNKNOWN)
@@ -105,9 +110,9 @@ def test_results_that_are_not_a_list_are_refused(results: object) -> None:
 @pytest.mark.parametrize(
     ("item", "problem"),
     [
-        ("hv1", Problem("unreadable_result", "its results are of type str, not a dict")),
-        (None, Problem("unreadable_result", "its results are nothing, not a dict")),
-        ({"host": "hv1", "guests": "web1"}, Problem("unreadable_result", "its guests are of type str, not a list")),
+        ("hv1", unreadable("its results are of type str, not a dict")),
+        (None, unreadable("its results are nothing, not a dict")),
+        ({"host": "hv1", "guests": "web1"}, unreadable("its guests are of type str, not a list")),
         ({"host": "hv1", "guests": None, "error": None}, None),
     ],
 )
@@ -182,8 +187,8 @@ def test_a_guest_has_its_vms_name_beside_a_short_form_of_its_path(
 @pytest.mark.parametrize(
     ("given", "clock"),
     [
-        (host_clock(), HostClock(True, 1_530_000, "ntp")),
-        (host_clock(False, None), HostClock(False, None, "none")),
+        (host_clock(), HostClock(True, 1_530_000, "chronyd")),
+        (host_clock(False, None), HostClock(False, None, "")),
         ({"synchronized": "yes", "max_error_ns": -1, "source": "\x1b"}, HostClock(None, None, "\\u001b")),
         *((nothing, None) for nothing in (None, {}, [], "synchronized", host_clock(None, None))),
     ],

@@ -92,9 +92,35 @@ def test_a_hypervisor_that_failed_is_never_good_news() -> None:
     assert made == ("bad", [("1 of 2 hypervisors failed.", "#hypervisors-failed", "")])
 
 
+def test_a_guest_is_named_with_its_hypervisor_if_there_are_several() -> None:
+    made = verdict(fleet(host("hv1", left_beyond("100")), host("hv2", corrected("100"))))
+    sentence = ("1 guest is beyond tolerance: 100 on hv1, 1 min 30 s ahead.", "#guests", "100")
+    assert made == ("bad", [sentence])
+
+
+@pytest.mark.parametrize(
+    ("names", "error", "sentence"),
+    [
+        (["web9", "web8"], None, "Not found on any hypervisor: web8, web9."),
+        (["\x1b"], None, "Not found on any hypervisor: \\u001b."),
+        (["web9"], {"code": "timeout"}, "Not found on any hypervisor that answered: web9."),
+        (
+            [f"w{number:02}" for number in range(13)],
+            None,
+            "Not found on any hypervisor: w00, w01, w02, w03, w04, w05, w06, w07, w08, w09, and 3 more.",
+        ),
+    ],
+)
+def test_names_that_no_hypervisor_has_are_in_the_verdict(names: list[str], error: Any, sentence: str) -> None:
+    made = verdict(fleet({**host("hv1", corrected("a")), "not_found": names}, host("hv2", error=error)))
+    assert made.tone == "bad"
+    assert sentence in [each.text for each in made.sentences]
+
+
 def test_a_run_without_guests_is_bad() -> None:
-    made = verdict(fleet(host("hv1"), host("(nowhere)", error={"code": "not_found"})))
-    assert made == ("bad", [("No guests were found.", "", "")])
+    made = verdict(fleet(host("hv1", error={"code": "not_found"})))
+    sentences = [("No guests were found.", "", ""), ("1 of 1 hypervisor failed.", "#hypervisors-failed", "")]
+    assert made == ("bad", sentences)
 
 
 @pytest.mark.parametrize(
@@ -144,9 +170,7 @@ def test_tiles_have_the_figures() -> None:
 
 
 def test_in_check_mode_a_tile_counts_the_guests_that_a_run_would_correct() -> None:
-    made = tiles(
-        fleet(host("hv1", would_correct("a"), unchanged("b")), host("(nowhere)", failed("c")), check_mode=True)
-    )
+    made = tiles(fleet(host("hv1", would_correct("a"), unchanged("b")), check_mode=True))
     assert [tile.name for tile in made[1:-3]] == ["Would correct", "Unchanged", "Skipped", "Failed"]
     assert (made[-1].figure, made[-1].notes) == ("1", ["none failed"])
 

@@ -262,10 +262,11 @@ def test_the_verdict_isolates_the_name_of_a_guest() -> None:
     source = page(host("hv1", left_beyond("\u05e9\u05dc\u05d5\u05dd"), skipped("web2")))
     assert '<p><a href="#skipped">1 of 2 guests was skipped.</a></p>' in source
     assert "1 guest is beyond tolerance: <b>\u05e9\u05dc\u05d5\u05dd</b>, 1 min 30 s ahead.</a></p>" in source
+    assert '<p><a href="#guests">1 guest is beyond tolerance: <b>1</b>, 1 min' in page(host("hv1", left_beyond("1")))
 
 
 def test_codes_that_the_guide_explains_are_links() -> None:
-    checker = checked(page(host("hv1", failed("a"), failed("b", "module_failed"), failed("c", HOSTILE[0]))))
+    checker = checked(page(host("hv1", failed("a"), failed("b", "no_such_code"), failed("c", HOSTILE[0]))))
     links = [attributes["href"] for tag, attributes in checker.elements if tag == "a" and "rel" in attributes]
     assert links == [f"{TROUBLESHOOTING}#not-connected"] * 2
 
@@ -276,9 +277,9 @@ def test_a_hypervisor_has_the_state_of_its_clock() -> None:
     rows = page(*hosts).split('<table class="fleet sortable hypervisors">')[1].split("<tbody>")[1].split("<tr>")[1:]
     # The one that is not synchronized comes first.
     assert [row.split("</th>\n")[1].split("\n")[0] for row in rows[:4]] == [
-        '<td class="off">not synchronized <small>±16.0 s </small></td>',
-        "<td>synchronized <small>±1.53 ms ntp</small></td>",
-        "<td>unknown <small>±5 ns </small></td>",
+        '<td class="off">not synchronized <small>±16.0 s</small></td>',
+        "<td>synchronized <small>±1.53 ms chronyd</small></td>",
+        "<td>unknown <small>±5 ns</small></td>",
         f'<td class="u">{UNKNOWN}</td>',
     ]
 
@@ -288,6 +289,10 @@ def test_a_command_runs_the_failed_guests_again() -> None:
     command = """ansible-playbook qemu.guest_agent.resync_fleet -i hosts.yml -e """
     command += """'{"qga_hosts": "hv1", "qga_domains": ["web1"]}'"""
     assert command in checked(source).words
+    assert "Show the command" not in source
+    several = page(*(host(f"hv{number}", failed(f"web{number}")) for number in range(4)))
+    assert several.count("<pre><code>ansible-playbook ") == 4
+    assert "<summary>Show the commands</summary>" in several
     assert "Run them again" not in page(host("hv1", corrected("web2")))
 
 

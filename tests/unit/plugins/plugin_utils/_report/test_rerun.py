@@ -22,7 +22,7 @@ def made(*hypervisors: Any, check_mode: bool = False, inventory: tuple[str, ...]
 
 
 def commands(*hypervisors: Any, **options: Any) -> list[list[str]]:
-    return [shlex.split(rerun.command) for rerun in made(*hypervisors, **options)]
+    return [shlex.split(command) for rerun in made(*hypervisors, **options) for command in rerun.commands]
 
 
 def variables(*hypervisors: Any) -> list[dict[str, Any]]:
@@ -30,16 +30,42 @@ def variables(*hypervisors: Any) -> list[dict[str, Any]]:
 
 
 def test_the_command_selects_the_guests_that_failed_and_their_hypervisors() -> None:
-    fleet = [host("hv1", corrected("web1"), failed("web2"), failed("it's")), host("hv2", failed("db1")), host("hv3")]
-    (rerun,) = made(*fleet)
+    (rerun,) = made(host("hv1", corrected("web1"), failed("web2"), failed("it's")), host("hv2", corrected("web2")))
     assert rerun == (
-        "Run 3 failed guests again:",
+        "Run 2 failed guests again:",
         (
-            """ansible-playbook qemu.guest_agent.resync_fleet -i INVENTORY -e '{"qga_hosts": "hv1,hv2", """
-            """"qga_domains": ["web2", "it'"'"'s", "db1"]}'"""
+            (
+                """ansible-playbook qemu.guest_agent.resync_fleet -i INVENTORY -e '{"qga_hosts": "hv1", """
+                """"qga_domains": ["it'"'"'s", "web2"]}'"""
+            ),
         ),
         False,
     )
+
+
+def test_hypervisors_share_a_command_only_if_the_same_guests_failed_on_them() -> None:
+    guests = {"hv1": "ab", "hv2": "b", "hv3": "ba", "hv4": "a"}
+    fleet = [host(name, corrected("c"), *map(failed, names)) for name, names in guests.items()]
+    (rerun,) = made(*fleet)
+    assert rerun.sentence == "Run 6 failed guests again:"
+    assert variables(*fleet) == [
+        {"qga_hosts": "hv1,hv3", "qga_domains": ["a", "b"]},
+        {"qga_hosts": "hv2", "qga_domains": ["b"]},
+        {"qga_hosts": "hv4", "qga_domains": ["a"]},
+    ]
+
+
+def test_a_hypervisor_that_is_run_again_as_a_whole_is_in_no_other_command() -> None:
+    fleet = [host("hv1", failed("web1"), failed("web*")), host("hv2", failed("web1"))]
+    assert [rerun.sentence for rerun in made(*fleet)] == [
+        "Run 1 failed guest again:",
+        "Run all guests of 1 hypervisor again:",
+    ]
+    assert variables(*fleet) == [{"qga_hosts": "hv2", "qga_domains": ["web1"]}, {"qga_hosts": "hv1"}]
+
+
+def test_a_run_that_found_no_guests_has_no_command() -> None:
+    assert made(host("hv1", error={"code": "not_found", "message": "no guests found"})) == []
 
 
 def test_nothing_failed() -> None:
@@ -61,11 +87,24 @@ def test_the_command_has_the_inventories_and_check_mode() -> None:
 
 
 def test_hypervisors_that_failed_are_run_again_as_a_whole() -> None:
-    fleet = [host("hv1", failed("web1"), error=LOST), host("hv2", error=LOST), host("(nowhere)", failed("gone"))]
+    fleet = [host("hv1", failed("web1"), error=LOST), host("hv2", error=LOST)]
     assert variables(*fleet) == [{"qga_hosts": "hv1", "qga_domains": ["web1"]}, {"qga_hosts": "hv2"}]
 
 
-ODD = (*HOSTILE, *DISGUISED, *ENDLESS, "web*", "web[1]", "!web", "#jinja2:x", "a\\x7b", "", "/run/{{ x }}.sock")
+ODD = (
+    *HOSTILE,
+    *DISGUISED,
+    *ENDLESS,
+    "web*",
+    "web[1]",
+    "$HOME",
+    "/run/$HOME.qga",
+    "!web",
+    "#jinja2:x",
+    "a\\x7b",
+    "",
+    "/run/{{ x }}.sock",
+)
 
 
 @pytest.mark.parametrize("name", ODD, ids=lambda name: ascii(name[:20]))
@@ -80,32 +119,41 @@ def test_a_name_that_something_would_interpret_is_not_in_a_command(name: str) ->
 
 
 def is_plain(name: str) -> bool:
-    return not set(name) & set("*?[]{}\\") and name.isprintable() and name[0] not in "!#~&"
+    return not set(name) & set("*?[]{}$\\") and name.isprintable() and name[0] not in "!#~&"
 
 
 @given(st.text(min_size=1) | st.sampled_from(HOSTILE), st.text(max_size=30) | st.just("hv1"))
 def test_a_command_is_one_line_that_a_shell_reads_as_it_was_made(name: str, hypervisor: str) -> None:
     for rerun in made(host(hypervisor, failed(name))):
-        assert rerun.command.isascii()
-        assert rerun.command.isprintable()
-        _program, _playbook, _i, _inventory, *rest = shlex.split(rerun.command)
+        (command,) = rerun.commands
+        assert command.isascii()
+        assert command.isprintable()
+        _program, _playbook, _i, _inventory, *rest = shlex.split(command)
         given = json.loads(rest[1]) if rest else {}
         assert set(given) <= {"qga_hosts", "qga_domains", "qga_sockets"}
-        assert "{{" not in rerun.command
-        assert "{%" not in rerun.command
+        assert "{{" not in command
+        assert "{%" not in command
         assert all(each == [name] for key, each in given.items() if key != "qga_hosts")
 
 
 def test_too_many_guests_are_selected_by_their_hypervisors() -> None:
-    many = [host(f"hv{number}", *(failed(f"web{number}-{each}") for each in range(500))) for number in range(2)]
+    many = [host(f"hv{number}", *(failed(f"web{number}-{each}") for each in range(600))) for number in range(2)]
     (rerun,) = made(*many)
     assert rerun.sentence == (
-        "1,000 failed guests are too many to select in one command. Run all guests of 2 hypervisors again:"
+        "1,200 failed guests are too many to select by name. Run all guests of 2 hypervisors again:"
     )
-    assert json.loads(shlex.split(rerun.command)[-1]) == {"qga_hosts": "hv0,hv1"}
+    assert json.loads(shlex.split(*rerun.commands)[-1]) == {"qga_hosts": "hv0,hv1"}
     (rerun,) = made(*(host(f"hypervisor{number}.example.org", error=LOST) for number in range(500)))
     assert rerun.sentence == "Run the whole fleet again:"
-    assert rerun.command.endswith("-i INVENTORY")
+    assert rerun.commands[0].endswith("-i INVENTORY")
+
+
+def test_at_most_twenty_commands_select_guests() -> None:
+    fleet = [host(f"hv{number}", failed(f"web{number}")) for number in range(21)]
+    (rerun,) = made(*fleet[1:])
+    assert (rerun.sentence, len(rerun.commands), rerun.long) == ("Run 20 failed guests again:", 20, True)
+    (rerun,) = made(*fleet)
+    assert rerun.sentence == "21 failed guests are too many to select by name. Run all guests of 21 hypervisors again:"
 
 
 def test_a_long_command_is_folded() -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._report.codes import HINTS
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._report.results import collected, completed
 
 NOT_FOUND = {"code": "not_found", "message": "there is no domain 'web9' at qemu:///system", "hint": "Check the name."}
@@ -58,7 +59,10 @@ def test_a_listing_that_failed_is_the_error_of_the_hypervisor() -> None:
 
 
 def test_guests_of_a_batch_that_failed_have_its_error_and_the_hypervisor_has_the_first_one() -> None:
-    worked_on, why = guest("a", "unchanged"), {"code": "module_failed", "message": "later", "hint": ""}
+    worked_on, why = (
+        guest("a", "unchanged"),
+        {"code": "module_failed", "message": "later", "hint": HINTS["module_failed"]},
+    )
     batches = [batch(worked_on), broken("b", "c", error=TIMEOUT), broken("d", msg="later")]
     lost = [
         {"name": name, "uuid": name * 2, "status": "failed", "error": error}
@@ -91,7 +95,7 @@ def test_guests_of_a_batch_that_failed_have_its_error_and_the_hypervisor_has_the
 def test_a_message_of_ansible_becomes_an_error_that_is_safe_to_show(
     registered: dict[str, Any], code: str, message: str
 ) -> None:
-    assert collected("hv1", registered, [])["error"] == {"code": code, "message": message, "hint": ""}
+    assert collected("hv1", registered, [])["error"] == {"code": code, "message": message, "hint": HINTS[code]}
 
 
 def test_other_values_in_a_result_are_left_alone() -> None:
@@ -115,6 +119,7 @@ def seen(host: str, *guests: dict[str, Any], not_here: tuple[str, ...] = (), err
 
 def test_a_hypervisor_without_a_result_was_stopped() -> None:
     _hv1, *others = completed([seen("hv1", guest("web1"))], ["hv3", "hv1", "hv2"])
+    assert {each["error"]["hint"] for each in others} == {HINTS["stopped"]}
     assert [(each["host"], each["error"]["code"], each["guests"]) for each in others] == [
         ("hv2", "stopped", []),
         ("hv3", "stopped", []),
@@ -134,20 +139,25 @@ def test_a_hypervisor_without_a_result_was_stopped() -> None:
     ],
 )
 def test_nothing_is_added_if_nothing_is_missing(results: list[dict[str, Any]]) -> None:
-    assert completed(results, [each["host"] for each in results]) == results
+    unchanged = [{**each, "not_found": []} for each in results]
+    assert completed(results, [each["host"] for each in results]) == unchanged
 
 
-def test_a_guest_that_is_on_no_hypervisor_has_failed() -> None:
-    everywhere = [seen("hv1", guest("web7"), not_here=("web9", "web8")), seen("hv2", not_here=("web9", "web8"))]
-    *_results, nowhere = completed(everywhere, ["hv1", "hv2"])
-    why = {"code": "not_found", "message": "not found on any hypervisor that answered", "hint": ""}
-    assert (nowhere["host"], nowhere["error"]) == ("(nowhere)", None)
-    assert nowhere["guests"] == [{"name": name, "status": "failed", "error": why} for name in ("web8", "web9")]
+def test_names_that_are_on_no_hypervisor_are_not_found() -> None:
+    results = [seen("hv1", guest("web7"), not_here=("web9", "web8")), seen("hv2", not_here=("web7", "web9", "web8"))]
+    found = completed(results, ["hv1", "hv2"])
+    assert [each["not_found"] for each in found] == [["web9", "web8"]] * 2
+    assert [each["error"] for each in found] == [None, None]
 
 
-def test_a_run_that_finds_no_guests_has_failed() -> None:
-    *_results, nowhere = completed([seen("hv1"), seen("hv2"), seen("hv3", error=TIMEOUT)], ["hv1", "hv2", "hv3"])
-    assert nowhere["error"] == {"code": "not_found", "message": "no guests found", "hint": ""}
+def test_a_run_that_finds_no_guests_has_failed_on_each_hypervisor_that_answered() -> None:
+    one, other, lost = completed([seen("hv1"), seen("hv2"), seen("hv3", error=TIMEOUT)], ["hv1", "hv2", "hv3"])
+    hint = "Check the names and patterns of the selection, and its exclusions."
+    assert one["error"] == other["error"] == {"code": "not_found", "message": "no guests found", "hint": hint}
+    assert lost["error"] == TIMEOUT
+    # That a name was not found is the reason by itself.
+    (result,) = completed([seen("hv1", not_here=("web9",))], ["hv1"])
+    assert (result["error"], result["not_found"]) == (None, ["web9"])
 
 
 @pytest.mark.parametrize("results", [[{"host": "hv1", "not_here": "web9"}], "hv1", 5])
@@ -169,6 +179,16 @@ SYNCHRONIZED, NOT_SYNCHRONIZED = ({"synchronized": each, "max_error_ns": 5} for 
         ([NOT_SYNCHRONIZED, SYNCHRONIZED], NOT_SYNCHRONIZED),
     ],
 )
-def test_the_clock_of_a_hypervisor_is_not_synchronized_if_it_was_so_at_one_batch(clocks: list[Any], clock: Any) -> None:
+def test_the_clock_of_a_hypervisor_is_not_synchronized_if_it_was_so_at_one_task(clocks: list[Any], clock: Any) -> None:
     batches = [{**batch(guest("web1", "unchanged")), "host_clock": each} for each in clocks]
     assert collected("hv1", listing(guest("web1")), batches)["host_clock"] == clock
+
+
+def test_the_clock_is_also_that_of_a_listing_or_of_a_batch_that_failed() -> None:
+    listed = {**listing(guest("web1", "skipped", reason=OFF)), "host_clock": SYNCHRONIZED}
+    assert collected("hv1", listed, [])["host_clock"] == SYNCHRONIZED
+    assert collected("hv1", {**listing(), "host_clock": NOT_SYNCHRONIZED}, [])["host_clock"] == NOT_SYNCHRONIZED
+    failed = {"failed": True, "msg": "refused", "host_clock": SYNCHRONIZED}
+    assert collected("hv1", failed, [])["host_clock"] == SYNCHRONIZED
+    lost = broken("web1", error=TIMEOUT, host_clock=NOT_SYNCHRONIZED)
+    assert collected("hv1", listed, [lost])["host_clock"] == NOT_SYNCHRONIZED

@@ -2,7 +2,18 @@ from __future__ import annotations
 
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._report.text import facts_summary, summary
 
-from tests.support.fleet_results import Fleet, corrected, failed, host, skipped, slewing, unchanged, unproven
+from tests.support.fleet_results import (
+    Fleet,
+    corrected,
+    failed,
+    host,
+    host_clock,
+    left_beyond,
+    skipped,
+    slewing,
+    unchanged,
+    unproven,
+)
 
 
 def lines_of(fleet: Fleet) -> list[str]:
@@ -54,6 +65,19 @@ def test_clocks_that_are_not_proven_right_are_counted_and_at_most_twenty_failure
         "hv1: web19: not_converged: the clock is not proven to be within 0.1 s",
         "and 5 more",
         "25 clocks are not proven right.",
+    ]
+
+
+def test_guests_beyond_tolerance_and_names_that_were_not_found_come_before_failures() -> None:
+    fleet = [
+        {**host("hv1", left_beyond("100"), failed("101"), host_clock=host_clock(False)), "not_found": ["web9"]},
+        host("hv2", corrected("100")),
+    ]
+    assert lines_of(fleet)[5:] == [
+        "1 guest is beyond tolerance: 100 on hv1, 1 min 30 s ahead.",
+        "Not found on any hypervisor: web9.",
+        "hv1: 101: not_connected: no agent",
+        "The clock of hypervisor hv1 is not synchronized.",
     ]
 
 
