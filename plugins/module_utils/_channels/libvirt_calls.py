@@ -5,7 +5,7 @@
 """Calls to libvirt for one domain. They block, so they are made on a thread of a line.
 
 libvirt syncs with the agent by itself. A delimiter (0xFF) must never be sent through it: the agent's answer would begin
-with 0xFF, and libvirt would give the agent up for good (``qemuAgentIOProcessLine``, src/qemu/qemu_agent.c, libvirt
+with 0xFF, and libvirt would give up the agent permanently (``qemuAgentIOProcessLine``, src/qemu/qemu_agent.c, libvirt
 11.3.0).
 """
 

@@ -107,7 +107,7 @@ class ResyncReport:
         if self.within_tolerance:
             return f"is right ({self.latest.words})"
         if self.within_tolerance is None:
-            return f"is right as far as can be measured ({self.latest.words})"
+            return f"is right within its uncertainty ({self.latest.words})"
         return f"is off by {self.latest.words} and was left alone"
 
     def as_dict(self) -> dict[str, object]:

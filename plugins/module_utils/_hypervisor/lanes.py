@@ -31,7 +31,7 @@ libvirt refused the command without asking its agent   as before: it held up no 
 its agent did not answer in time                       held back
 it answered; its calls were short, also in total       proven
 it answered; its calls were long only in total         slow
-it answered; one of its calls was long                 held back for good: it would hold up others again
+it answered; one of its calls was long                 held back permanently: it would delay others again
 ====================================================== =============================================================
 """
 

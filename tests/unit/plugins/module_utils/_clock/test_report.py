@@ -23,7 +23,7 @@ def on_its_way(guest: SimulatedGuest, microseconds: int) -> SimulatedGuest:
         (stock, -8 * SECOND, {"dry_run": True}, "would_correct", "is 8.000 s behind; its clock would be stepped"),
         (stock, 0, {"dry_run": True}, "unchanged", "is right ("),
         (stock, 0, {"tolerance_ns": 0}, "corrected", "; its clock is now right to +"),
-        (stock, 0, {"tolerance_ns": 0, "backward": "leave"}, "unchanged", "is right as far as can be measured ("),
+        (stock, 0, {"tolerance_ns": 0, "backward": "leave"}, "unchanged", "is right within its uncertainty ("),
         (stock, 3 * SECOND, {"backward": "leave"}, "unchanged", "is off by +3.000 s ±1.0 ms and was left alone"),
         (
             extended,
