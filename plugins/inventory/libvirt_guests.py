@@ -224,7 +224,10 @@ seealso:
     description: A guide to facts and inventories of guests.
 """
 
+# Without the first line, the sanity tests of ansible-core 2.16 expect a single document.
 EXAMPLES = r"""
+# fmt: code
+
 # All guests of this machine, with SSH to the addresses that they report
 plugin: qemu.guest_agent.libvirt_guests
 
