@@ -20,7 +20,8 @@ def test_the_service_is_found_by_the_name_of_its_process(tmp_path: Path, names: 
         (tmp_path / str(number)).mkdir()
         (tmp_path / str(number) / "comm").write_text(f"{name}\n")
     (tmp_path / "99").mkdir()  # a process that has ended
-    assert running(tmp_path) == expected
+    assert running(str(tmp_path)) == expected
+    assert running(str(tmp_path / "missing")) is None
 
 
 def test_this_machine_can_be_searched() -> None:
