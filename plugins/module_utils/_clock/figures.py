@@ -30,14 +30,15 @@ _PAIRS: Sequence[tuple[float, str, int, str, int]] = (
 
 
 def with_twins(figures: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the figures, and for each ``X_ns`` a twin ``X``: seconds as a float, or ISO 8601 for a ``*time*``.
+    """Return the figures, and before each ``X_ns`` a twin ``X``: seconds as a float, or ISO 8601 for a ``*time*``.
 
     A duration's name never has "time" in it. None stays None.
     """
-    twins = dict(figures)
+    twins: dict[str, Any] = {}
     for name, value in figures.items():
         if name.endswith(_SUFFIX):
             twins[name[: -len(_SUFFIX)]] = _twin(name, value)
+        twins[name] = value
     return twins
 
 
@@ -53,6 +54,11 @@ def length(ns: int) -> str:
     for limit_ns, unit, unit_ns, decimals in _UNITS:
         if ns < limit_ns:
             return f"{ns / unit_ns:.{decimals}f} {unit}"
+    return in_two_units(ns)
+
+
+def in_two_units(ns: int) -> str:
+    """Return a length of time from about a minute on, such as ``2 min 05 s``. It is not negative."""
     unit, seconds, small_unit, small_seconds = next(row[1:] for row in _PAIRS if ns < row[0])
     small_ns = small_seconds * SECOND_NS
     whole, rest = divmod((ns + small_ns // 2) // small_ns, seconds // small_seconds)

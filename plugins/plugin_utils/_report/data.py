@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from typing import Any, Dict, Mapping
 
-from .format import SECOND_NS, UNKNOWN, utc
+from ...module_utils._clock.figures import with_twins
+from .format import UNKNOWN, utc
 from .model import (
     STATUSES,
     Fleet,
@@ -75,12 +76,12 @@ def _header(header: Header) -> Document:
         "inventory": list(header.inventory),
         "started_at": None if header.started_ns is None else utc(header.started_ns, "T", "Z"),
         "made_at": utc(header.made_ns, "T", "Z"),
-        **_seconds("duration", header.duration_ns),
+        **with_twins({"duration_ns": header.duration_ns}),
     }
 
 
 def _settings(settings: Settings) -> Document:
-    return {**_seconds("tolerance", settings.tolerance_ns), "check_mode": settings.check_mode}
+    return {**with_twins({"tolerance_ns": settings.tolerance_ns}), "check_mode": settings.check_mode}
 
 
 def _hypervisor(hypervisor: Hypervisor) -> Document:
@@ -92,7 +93,7 @@ def _hypervisor(hypervisor: Hypervisor) -> Document:
         if clock is None
         else {
             "synchronized": clock.synchronized,
-            **_seconds("max_error", clock.max_error_ns),
+            **with_twins({"max_error_ns": clock.max_error_ns}),
             "source": _known(clock.source),
         },
         "summary": _counts(tally(hypervisor.guests)),
@@ -114,8 +115,7 @@ def _guest(guest: ReportedGuest) -> Document:
         **_offset("_before", guest.before),
         **_offset("_after", guest.after),
         **_offset("", guest.at_the_end),
-        **_seconds("round_trip", guest.round_trip_ns),
-        **_seconds("duration", guest.duration_ns),
+        **with_twins({"round_trip_ns": guest.round_trip_ns, "duration_ns": guest.duration_ns}),
         "error": _problem(guest.problem) if guest.status == "failed" else None,
         "reason": _problem(guest.problem) if guest.status == "skipped" else None,
         "warnings": list(guest.warnings),
@@ -123,14 +123,8 @@ def _guest(guest: ReportedGuest) -> Document:
 
 
 def _offset(when: str, offset: Offset | None) -> Mapping[str, object]:
-    return {
-        **_seconds(f"offset{when}", None if offset is None else offset.ns),
-        **_seconds(f"uncertainty{when}", None if offset is None else offset.uncertainty_ns),
-    }
-
-
-def _seconds(name: str, ns: int | None) -> Mapping[str, object]:
-    return {name: None if ns is None else ns / SECOND_NS, f"{name}_ns": ns}
+    ns, uncertainty_ns = (None, None) if offset is None else (offset.ns, offset.uncertainty_ns)
+    return with_twins({f"offset{when}_ns": ns, f"uncertainty{when}_ns": uncertainty_ns})
 
 
 def _problem(problem: Problem | None) -> Document | None:

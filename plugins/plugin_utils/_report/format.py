@@ -10,6 +10,8 @@ from bisect import bisect_right
 from datetime import datetime, timedelta, timezone
 from typing import Iterable, Mapping, Sequence
 
+from ...module_utils._clock.figures import in_two_units
+
 UNKNOWN = "\u2013"  # a dash
 MINUS = "\u2212"  # as wide as a plus sign, which a hyphen is not
 
@@ -34,9 +36,9 @@ _DIGITS: Sequence[tuple[int, str, int, int]] = (
     (_MINUTE_NS, "s", 100_000_000, 1),
 )
 _LIMITS = [limit for limit, *_digits in _DIGITS]
-# From one minute: two units, the seconds in each, and the limit of the pair in seconds.
-_PAIRS = (("min", 60, "s", 1, 3600), ("h", 3600, "min", 60, 86400), ("d", 86400, "h", 3600, 100 * 86400))
 _DAY_NS = 86400 * SECOND_NS
+# From here on, hours do not matter. Rounded to an hour, this is the first duration that would read 100 d 00 h.
+_DAYS_NS = 100 * _DAY_NS - 1800 * SECOND_NS
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
@@ -93,20 +95,13 @@ def _fitting(pieces: Iterable[str], room: int) -> Iterable[str]:
 
 
 def duration(ns: int) -> str:
-    """Return a duration without a sign: three digits and a unit, or two units from one minute."""
+    """Return a duration without a sign: three digits and a unit, two units from one minute, days from 100 days."""
     if ns < _MINUTE_NS:
         _limit, name, worth, decimals = _DIGITS[bisect_right(_LIMITS, ns)]
         # Integer arithmetic, so that 999.96 µs carries into 1.00 ms.
         digits = str((ns + worth // 2) // worth)
         return f"{digits[:-decimals]}.{digits[-decimals:]} {name}" if decimals else f"{digits} {name}"
-    for name, seconds, smaller_name, smaller_seconds, end in _PAIRS:
-        smaller_ns = smaller_seconds * SECOND_NS
-        # Rounded before it is split: 59 min 59.9 s becomes 1 h 00 min.
-        count = (ns + smaller_ns // 2) // smaller_ns
-        if count * smaller_seconds < end:
-            whole, rest = divmod(count, seconds // smaller_seconds)
-            return f"{whole} {name} {rest:02d} {smaller_name}"
-    return f"{(ns + _DAY_NS // 2) // _DAY_NS:,} d"
+    return in_two_units(ns) if ns < _DAYS_NS else f"{(ns + _DAY_NS // 2) // _DAY_NS:,} d"
 
 
 def signed(ns: int) -> str:

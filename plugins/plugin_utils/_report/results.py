@@ -31,8 +31,8 @@ def collected(host: str, listed: Entry, batches: Sequence[Entry]) -> Result:
     errors = [_error(each) for each in results if "guests" not in each]
     set_aside = [guest for guest in _guests(listed) if guest.get("status") != "gathered"]
     # They were named, and are on another hypervisor or on none.
-    not_here = [guest.get("name") for guest in set_aside if _is_elsewhere(guest)]
-    here = [guest for guest in set_aside if not _is_elsewhere(guest)]
+    not_here = [guest.get("name") for guest in set_aside if _is_not_here(guest)]
+    here = [guest for guest in set_aside if not _is_not_here(guest)]
     worked_on = [guest for batch in results[1:] for guest in _guests(batch)]
     lost = [guest for batch in results[1:] if "guests" not in batch for guest in _lost(batch)]
     return _made(host, [*here, *worked_on, *lost], errors[0] if errors else None, not_here, _host_clock(results))
@@ -116,7 +116,7 @@ def _problem(code: str, message: str, hint: str = "") -> Result:
     return {"code": code, "message": message, "hint": hint or HINTS.get(code, "")}
 
 
-def _is_elsewhere(guest: Entry) -> bool:
+def _is_not_here(guest: Entry) -> bool:
     return any(_mapping(guest.get(why)).get("code") == "not_found" for why in ("reason", "error"))
 
 
